@@ -1,0 +1,103 @@
+"""DeepSeek-V4-Pro on 8 GPUs: router, MoE GEMMs, sparse attention, all-reduce, and no fallback.
+
+Every count is derived from the model's public config
+(https://huggingface.co/deepseek-ai/DeepSeek-V4-Pro/blob/main/config.json):
+
+    num_hidden_layers 61, all of them MoE; num_hash_layers 3 route by token id, the other 58 by a gate;
+    compress_ratios 128, 128, 4, 128, 4, ..: 30 layers of ratio 4 (CSA, with an indexer), 31 of ratio 128 (HCA).
+
+Kernel names come from ATOM and aiter, named beside each check.
+"""
+
+import pytest
+
+from pytest_atomtrace import Trace
+
+LAYERS = 61
+HASH_LAYERS = 3
+GATED_LAYERS = LAYERS - HASH_LAYERS
+CSA_LAYERS = 30
+HCA_LAYERS = LAYERS - CSA_LAYERS
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.atom_case(
+        model="deepseek-ai/DeepSeek-V4-Pro",
+        tp=8,
+        isl=1024,
+        osl=128,
+        conc=32,
+        # ATOM .github/benchmark/models.json, entry DeepSeek-V4-Pro.
+        server_args=["--kv_cache_dtype", "fp8", "--index-cache-dtype", "fp4", "--no-enable_prefix_caching"],
+        env={"AITER_BF16_FP8_MOE_BOUND": "0", "ATOM_MOE_GU_ITLV": "1"},
+    ),
+]
+
+
+def test_every_gated_layer_routes_with_the_fused_topk(atom_trace: Trace) -> None:
+    # aiter csrc/include/topk_gating_kernels.cuh: topk_gating_kernel_opt and its variants by batch size.
+    atom_trace.assert_kernel_called("aiter::topk_gating_kernel*", during="decode", per_step=GATED_LAYERS)
+
+
+def test_hash_layers_route_by_token_id(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/v4_kernels: _hash_topk_kernel.
+    atom_trace.assert_kernel_called("_hash_topk_kernel", during="decode", per_step=HASH_LAYERS)
+
+
+def test_each_layer_runs_both_moe_gemms_once(atom_trace: Trace) -> None:
+    # aiter aiter/configs/model_configs: FlyDSL two-stage MoE, fp8 activations and fp4 weights.
+    atom_trace.assert_kernel_called("flydsl_moe1_afp8_wfp4_*", during="decode", per_step=LAYERS)
+    atom_trace.assert_kernel_called("flydsl_moe2_afp8_wfp4_*", during="decode", per_step=LAYERS)
+
+
+def test_tokens_are_sorted_once_per_moe_layer(atom_trace: Trace) -> None:
+    # aiter csrc/include/moe_sorting_opus.h.
+    atom_trace.assert_kernel_called("opus_moe_sorting_entry*", during="decode", per_step=LAYERS)
+
+
+def test_dense_compressed_attention_uses_the_fused_decode_kernel(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/v4_kernels: one fused kernel where the compressed cache is short (ratio 128).
+    atom_trace.assert_kernel_called("_paged_decode_fused_kernel", during="decode", per_step=HCA_LAYERS)
+
+
+def test_sparse_attention_splits_and_reduces(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/v4_kernels: split and reduce over the indexer's choice (ratio 4).
+    atom_trace.assert_kernel_called("_paged_decode_split_kernel", during="decode", per_step=CSA_LAYERS)
+    atom_trace.assert_kernel_called("_paged_decode_reduce_kernel", during="decode", per_step=CSA_LAYERS)
+
+
+def test_the_indexer_scores_once_per_sparse_layer(atom_trace: Trace) -> None:
+    # aiter triton gluon kernel behind aiter::indexer_score_topk.
+    atom_trace.assert_kernel_called("_gluon_deepgemm_fp8_paged_mqa_logits", during="decode", per_step=CSA_LAYERS)
+
+
+def test_two_all_reduces_per_layer(atom_trace: Trace) -> None:
+    # aiter csrc/include/custom_all_reduce.cuh: after attention and after the MoE, in every layer.
+    atom_trace.assert_kernel_called("aiter::cross_device_reduce_2stage*", during="decode", per_step=2 * LAYERS)
+
+
+def test_prefill_goes_through_the_moe_op(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/moe.py registers aiter::moe_forward; ops show in eager prefill only.
+    atom_trace.assert_kernel_called("aiter::moe_forward", during="prefill", layer="op", at_least=LAYERS)
+
+
+def test_prefill_attention_is_the_sparse_kernel(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/v4_kernels: plain for ratio 128, _csa for ratio 4.
+    atom_trace.assert_kernel_called("_sparse_attn_v4_paged_prefill_kernel", during="prefill", per_step=HCA_LAYERS)
+    atom_trace.assert_kernel_called(
+        "_sparse_attn_v4_paged_prefill_csa_kernel", during="prefill", per_step=CSA_LAYERS
+    )
+
+
+def test_no_moe_fallback(atom_trace: Trace) -> None:
+    # An untuned shape silently takes CK's two-stage kernels (aiter fused_moe.py).
+    atom_trace.assert_kernel_not_called("*moe_ck2stages_gemm*", example="moe_ck2stages_gemm1_256x128x128x64_1x4")
+
+
+def test_no_unfused_all_reduce_in_decode(atom_trace: Trace) -> None:
+    # The naive variant of aiter custom_all_reduce.cuh is chosen when the fast path is refused.
+    atom_trace.assert_kernel_not_called(
+        "aiter::cross_device_reduce_*_naive*",
+        during="decode",
+        example="void aiter::cross_device_reduce_1stage_naive<std::bfloat16_t, 8>(aiter::RankData*)",
+    )

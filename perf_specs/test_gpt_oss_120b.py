@@ -1,0 +1,73 @@
+"""gpt-oss-120b on one GPU: alternating attention, top-4 router, MXFP4 MoE.
+
+Counts are derived from the model's public config
+(https://huggingface.co/openai/gpt-oss-120b/blob/main/config.json): num_hidden_layers 36, all MoE, layer_types
+alternating sliding_attention and full_attention, 18 each.
+"""
+
+import pytest
+
+from pytest_atomtrace import Trace
+
+LAYERS = 36
+SLIDING_LAYERS = 18
+FULL_LAYERS = LAYERS - SLIDING_LAYERS
+
+pytestmark = [
+    pytest.mark.gpu,
+    # ATOM .github/benchmark/models.json, entry gpt-oss-120b.
+    pytest.mark.atom_case(
+        model="openai/gpt-oss-120b",
+        tp=1,
+        isl=1024,
+        osl=128,
+        conc=16,
+        server_args=["--kv_cache_dtype", "fp8", "--gpu-memory-utilization", "0.9"],
+    ),
+]
+
+
+def test_every_layer_routes_with_topk_softmax(atom_trace: Trace) -> None:
+    # aiter topk_softmax, asm variant aiter::topksoftmax_4x128x4: 128 experts, 4 of them chosen.
+    atom_trace.assert_kernel_called("aiter::topksoftmax_*", during="decode", per_step=LAYERS)
+
+
+def test_each_layer_runs_both_moe_gemms_once(atom_trace: Trace) -> None:
+    # aiter aiter/configs/model_configs: FlyDSL, bf16 activations and fp4 weights.
+    atom_trace.assert_kernel_called("flydsl_moe1_a*_wfp4_*", during="decode", per_step=LAYERS)
+    atom_trace.assert_kernel_called("flydsl_moe2_a*_wfp4_*", during="decode", per_step=LAYERS)
+
+
+def test_sliding_layers_use_the_two_dimensional_kernel(atom_trace: Trace) -> None:
+    # aiter triton unified attention: 2d for the 128-token window.
+    atom_trace.assert_kernel_called("kernel_unified_attention_2d", during="decode", per_step=SLIDING_LAYERS)
+
+
+def test_full_layers_split_and_reduce(atom_trace: Trace) -> None:
+    # aiter triton unified attention: 3d plus reduce_segments for the whole context.
+    atom_trace.assert_kernel_called("kernel_unified_attention_3d", during="decode", per_step=FULL_LAYERS)
+    atom_trace.assert_kernel_called("reduce_segments", during="decode", per_step=FULL_LAYERS)
+
+
+def test_norm_and_padding_stay_fused(atom_trace: Trace) -> None:
+    # ATOM layernorm.py fused_add_rmsnorm_pad: two per layer and the final one.
+    atom_trace.assert_kernel_called("_fused_add_rmsnorm_pad", during="decode", per_step=2 * LAYERS + 1)
+
+
+def test_rope_and_cache_write_stay_fused(atom_trace: Trace) -> None:
+    # aiter triton _fused_qk_rope_reshape_and_cache_kernel.
+    atom_trace.assert_kernel_called("_fused_qk_rope_reshape_and_cache_kernel", during="decode", per_step=LAYERS)
+
+
+def test_one_gpu_needs_no_all_reduce(atom_trace: Trace) -> None:
+    # aiter csrc/include/custom_all_reduce.cuh and RCCL.
+    atom_trace.assert_kernel_not_called(
+        "*cross_device_reduce_*",
+        example="void aiter::cross_device_reduce_2stage<std::bfloat16_t, 8, false>(aiter::RankData*)",
+    )
+    atom_trace.assert_kernel_not_called("ncclDevKernel_*", example="ncclDevKernel_Generic_1")
+
+
+def test_prefill_goes_through_the_moe_op(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/moe.py registers aiter::moe_forward; ops show in eager prefill only.
+    atom_trace.assert_kernel_called("aiter::moe_forward", during="prefill", layer="op", at_least=LAYERS)

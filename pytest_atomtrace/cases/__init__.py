@@ -1,0 +1,1 @@
+"""What to measure: cases, matrices and their markers."""

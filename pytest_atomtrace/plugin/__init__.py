@@ -1,0 +1,88 @@
+"""The pytest11 entry point: hooks of a few lines and the fixtures; the work is in the modules beside it.
+
+Loading this module must cost nothing: no numpy, yaml, HTTP or asyncio, and nothing of the rooms that need
+them. It has no ``__getattr__`` or ``__dir__`` either: pytest's fixture scan reads every attribute of a plugin
+and would load everything through them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_atomtrace.plugin import options, outcomes
+from pytest_atomtrace.plugin.state import STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.verdicts.trace import Trace
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the settings table."""
+    options.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings and set up this process's part of the run."""
+    from pytest_atomtrace.plugin import startup
+
+    startup.configure(config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give back what is held."""
+    from pytest_atomtrace.plugin import startup
+
+    startup.unconfigure(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One call per case of the test's marks."""
+    if "atom_case" in metafunc.fixturenames:
+        from pytest_atomtrace.plugin import collection
+
+        collection.parametrize(metafunc)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Raise the recorded mistakes, bind items to cases (first, so that ``-m gpu`` sees the mark)."""
+    if session.config.stash[STATE].collected_cases:
+        from pytest_atomtrace.plugin import collection
+
+        collection.finish(session, items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Outermost, since what skipping and xfail made of the report must be ours to amend."""
+    report = yield
+    outcomes.amend(item, call, report)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: object) -> tuple[str, str, str] | None:
+    """Name inconclusive and infra errors."""
+    return outcomes.status(report)
+
+
+@pytest.fixture
+def atom_case(request: pytest.FixtureRequest) -> Case:
+    """The case that this test measures, one of its ``atom_case`` mark's matrix."""
+    case: Case = request.param
+    return case
+
+
+@pytest.fixture
+def atom_trace(request: pytest.FixtureRequest, atom_case: Case) -> Trace:
+    """The trace of `atom_case`: captured once per run, shared by all its tests and all workers."""
+    from pytest_atomtrace.plugin import startup
+
+    return startup.captures(request).trace(request.node, atom_case)

@@ -1,0 +1,49 @@
+"""The settings table becomes pytest options and ini keys, and is read back once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_atomtrace.errors import ConfigError
+from pytest_atomtrace.settings import Settings, environment, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["add_options", "read_settings"]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every row as ``--atom-x`` and ``atom_x``; defaults stay None so that precedence is decidable."""
+    group = parser.getgroup("atomtrace", "performance specs on ATOM's profiler traces (pytest-atomtrace)")
+    for row in rows():
+        choices = f" ({', '.join(row.choices)})" if row.choices else ""
+        text = f"{row.help}{choices}; default: {row.shown_default} [ini {row.ini}, env {row.env}]"
+        if row.kind == "flag":
+            group.addoption(row.option, dest=row.dest, action="store_const", const=True, default=None, help=text)
+        else:
+            metavar = {"path": "PATH", "count": "N", "duration": "TIME"}.get(row.kind, "NAME")
+            group.addoption(row.option, dest=row.dest, default=None, metavar=metavar, help=text)
+        parser.addini(row.ini, text, type="string", default=None)
+
+
+def read_settings(config: pytest.Config, *, from_controller: Mapping[str, object] | None = None) -> Settings:
+    """Resolve the table; what the controller of an xdist run decided for the whole run wins.
+
+    Raises:
+        pytest.UsageError: every wrong value, each with its source.
+
+    """
+    try:
+        settings = Settings.resolve(
+            cli={row.dest: config.getoption(row.dest) for row in rows()},
+            env=environment(),
+            ini={row.ini: config.getini(row.ini) for row in rows()},
+        )
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+    if from_controller is None:
+        return settings
+    return Settings.from_dict({**settings.as_dict(), **from_controller})

@@ -1,0 +1,84 @@
+"""What one pytest process sets up, and what it gives back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.plugin import progress
+from pytest_atomtrace.plugin.mistakes import Mistakes
+from pytest_atomtrace.plugin.options import read_settings
+from pytest_atomtrace.plugin.runs import new_run_id
+from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, worker_of
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_atomtrace.plugin.captures import Captures
+
+__all__ = ["captures", "configure", "unconfigure"]
+
+MARKERS = (
+    "gpu: the test needs ATOM's GPUs (or --atom-replay, or --atom-backend=sim); given to every test with a case",
+    "atom_case(model, *, tp=1, isl=1024, osl=None, conc=64, ...): what to measure; a list in any field makes a "
+    "matrix. Fields: {fields}",
+)
+
+
+def configure(config: pytest.Config) -> None:
+    """Resolve settings (in an xdist worker: as the controller decided) and register the working parts."""
+    from pytest_atomtrace.cases.matrix import field_table
+
+    fields = "; ".join(f"{name} = {doc}" for name, _, doc in field_table())
+    for line in MARKERS:
+        config.addinivalue_line("markers", line.format(fields=fields))
+    sent: dict[str, object] = {}
+    worker = worker_of(config)
+    if worker is not None:
+        sent = worker.get(WORKER_INPUT, {})  # type: ignore[assignment]  # our own dict, sent by run_input
+    settings = read_settings(config, from_controller=sent.get("settings"))  # type: ignore[arg-type]  # same
+    output = Path(str(sent.get("output") or config.rootpath / settings.output))
+    state = State(
+        settings=settings,
+        run_id=str(sent.get("run_id") or new_run_id()),
+        output=output,
+        worker=str(worker["workerid"]) if worker is not None else "main",
+        controller_pid=int(str(sent.get("controller_pid") or os.getpid())),
+        mistakes=Mistakes(),
+        say_fd=progress.duplicate_stderr(),
+    )
+    config.stash[STATE] = state
+    if worker is None:
+        _register_controller_parts(config, state)
+
+
+def _register_controller_parts(config: pytest.Config, state: State) -> None:
+    from pytest_atomtrace.plugin.summary import Summary
+
+    config.pluginmanager.register(Summary(state), "atomtrace-summary")
+    if config.pluginmanager.hasplugin("xdist"):
+        from pytest_atomtrace.plugin.workers import ControllerHooks
+
+        config.pluginmanager.register(ControllerHooks(), "atomtrace-controller")
+
+
+def captures(request: pytest.FixtureRequest) -> Captures:
+    """This process's captures, made when the first test asks."""
+    from pytest_atomtrace.plugin.captures import Captures
+
+    state = request.config.stash[STATE]
+    if state.captures is None:
+        state.captures = Captures(state, request.session)
+    return state.captures
+
+
+def unconfigure(config: pytest.Config) -> None:
+    """Close captures and the progress descriptor; configure may have failed half-way."""
+    state = config.stash.get(STATE, None)
+    if state is None:
+        return
+    if state.captures is not None:
+        state.captures.close()
+    progress.close(state.say_fd)
+    del config.stash[STATE]

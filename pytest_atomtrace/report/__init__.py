@@ -1,0 +1,1 @@
+"""Judgements become words: one document, many writers; nothing computes in a writer."""

@@ -1,0 +1,102 @@
+"""The terminal summary as lines of a pure function; pytest's own writer puts them on the screen."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.units import format_duration, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_atomtrace.report.document import CaseRow, CheckRow, ReportDocument
+
+__all__ = ["lines"]
+
+STYLES = {"pass": "green", "skip": "yellow", "inconclusive": "yellow"}
+WORDS = {"infra": "INFRA ERROR", "inconclusive": "INCONCLUSIVE", "fail": "FAIL", "regression": "REGRESSION"}
+SHOWN_CHECKS = 20
+
+
+def lines(document: ReportDocument, *, width: int, verbosity: int) -> Iterator[tuple[str, str]]:
+    """Yield (style, text) pairs; style is "title", "" or a colour name of pytest's writer."""
+    if verbosity < 0:
+        for row in document.failed[:SHOWN_CHECKS]:
+            yield "", f"{WORDS.get(row.outcome, row.outcome)} {row.slug}: {row.sentence}"
+        return
+    yield "title", "atomtrace"
+    yield from _case_table(document, width)
+    failed = document.failed
+    shown = failed if verbosity > 0 else failed[:SHOWN_CHECKS]
+    for row in shown:
+        yield from _check_lines(row, width)
+    if len(failed) > len(shown):
+        yield "", f"... and {len(failed) - len(shown)} more (-v shows all)"
+    for row in document.unproven:
+        yield "yellow", f"NOTE  {row.nodeid}"
+        for note in row.notes:
+            yield "", f"      {row.check}: {note}"
+    directory = next((row.directory for row in document.cases if row.directory), "")
+    if directory and failed:
+        yield "", f"Look at a capture again without a GPU: pytest --atom-replay {_replay_root(directory)}"
+
+
+def _replay_root(directory: str) -> str:
+    head, found, _ = directory.partition("/captures/")
+    return head if found else directory
+
+
+def _case_table(document: ReportDocument, width: int) -> Iterator[tuple[str, str]]:
+    from tabulate import tabulate
+
+    headers = ["case", "engine", "ranks", "steady/steps", "decode p50", "p99", "health", "capture", "passed"]
+    table = [_cells(row) for row in document.cases]
+    text = tabulate(table, headers, tablefmt="simple", disable_numparse=True, colalign=("left",) * 9)
+    if max(len(line) for line in text.splitlines()) > width:
+        # Narrow terminals keep the name on a line of its own rather than breaking every column.
+        text = tabulate(
+            [[f"#{i + 1}", *cells[1:]] for i, cells in enumerate(table)],
+            ["", *headers[1:]],
+            tablefmt="simple",
+            disable_numparse=True,
+            colalign=("left",) * 9,
+        )
+        for index, row in enumerate(document.cases):
+            yield "", f"#{index + 1} {row.slug}"
+    body = text.splitlines()
+    yield from (("", line) for line in body[:2])
+    for row, line in zip(document.cases, body[2:], strict=True):
+        yield STYLES.get(row.outcome, "red"), line
+    if any(row.p99_ns is not None and not row.p99_firm for row in document.cases):
+        yield "", "p99*: fewer than 200 steady steps, an indication only"
+
+
+def _cells(row: CaseRow) -> list[str]:
+    star = "" if row.p99_firm else "*"
+    steps = f"{row.steady}/{row.steps}" if row.steps is not None else "-"
+    return [
+        row.slug,
+        row.engine or "-",
+        str(row.ranks) if row.ranks is not None else "-",
+        steps,
+        format_duration(row.p50_ns) if row.p50_ns is not None else "-",
+        format_duration(row.p99_ns) + star if row.p99_ns is not None else "-",
+        ",".join(row.health) or _health_word(row),
+        format_seconds(row.capture_s) if row.capture_s is not None else "-",
+        f"{row.passed}/{row.total}",
+    ]
+
+
+def _health_word(row: CaseRow) -> str:
+    if row.ranks is None:
+        return "-"
+    return f"ok ({','.join(row.warnings)})" if row.warnings else "ok"
+
+
+def _check_lines(row: CheckRow, width: int) -> Iterator[tuple[str, str]]:
+    word = WORDS.get(row.outcome, row.outcome.upper())
+    yield STYLES.get(row.outcome, "red"), f"{word}  {row.nodeid}"
+    body = f"{row.sentence}" if not row.check else f"{row.check}: {row.sentence}"
+    for line in textwrap.wrap(body, max(40, width - 6)):
+        yield "", f"      {line}"

@@ -1,0 +1,85 @@
+"""Durations and sizes as people write them, read strictly and written back.
+
+``9.5 ms`` is a duration; ``9.5`` is not: a bare number once meant seconds to one reader and milliseconds to
+the next, so every parser here demands the unit and matches the whole text ("10 MBps" is not 10 MB).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final
+
+from pytest_atomtrace.errors import ConfigError
+
+__all__ = ["format_duration", "format_seconds", "parse_duration_ns", "parse_share"]
+
+_NS_PER: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "min": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_DURATION: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>ns|us|µs|μs|ms|s|min|h)")
+_SHARE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*%")
+
+
+def parse_duration_ns(text: object, *, where: str = "") -> int:
+    """Read ``"9.5 ms"`` as integer nanoseconds (units: ns, us, ms, s, min, h).
+
+    Raises:
+        ConfigError: no unit, a negative or zero duration, or anything else around the number.
+
+    """
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        hint = ""
+        if isinstance(text, (int, float)) or (isinstance(text, str) and re.fullmatch(r"[\d.]+", text.strip())):
+            hint = f'; a bare number has no unit, write "{text} ms" or "{text} us"'
+        raise ConfigError(f'{text!r} is not a duration like "9.5 ms", "800 us" or "45 min"{hint}', where)
+    value_ns = Decimal(match["number"]) * _NS_PER[match["unit"]]
+    if value_ns < 1:
+        raise ConfigError(f"{text!r} is shorter than one nanosecond", where)
+    return int(value_ns.to_integral_value())
+
+
+def parse_share(text: object, *, where: str = "") -> float:
+    """Read ``"5 %"`` as 0.05.
+
+    Raises:
+        ConfigError: not a percentage.
+
+    """
+    match = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigError(f'{text!r} is not a share like "5 %" or "0.5%"', where)
+    return float(Decimal(match["number"]) / 100)
+
+
+def format_duration(ns: float) -> str:
+    """Write nanoseconds for people: four significant digits, the unit that keeps the number under 1,000."""
+    magnitude = abs(ns)
+    for unit, size, limit in (("ns", 1, 1e3), ("us", 1e3, 1e6), ("ms", 1e6, 1e9), ("s", 1e9, 6e10)):
+        if magnitude < limit:
+            value = ns / size
+            return f"{value:.0f} {unit}" if unit == "ns" else f"{value:.{_decimals(value)}f} {unit}"
+    return format_seconds(ns / 1e9)
+
+
+def _decimals(value: float) -> int:
+    magnitude = abs(value)
+    return 3 if magnitude < 10 else 2 if magnitude < 100 else 1
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a wall time for people: ``8.4 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,1 @@
+"""Numbers become judgements: the public Trace, its checks, and what they record."""

@@ -1,0 +1,53 @@
+"""How evidence is laid out: short aligned lines under one whole sentence, never more than fits a screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.trace.names import short_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["LIMIT", "block", "count_of", "listed", "on_ranks", "shell_quoted", "shown"]
+
+LIMIT = 40
+_KEY_WIDTH = 9
+
+
+def block(rows: Iterable[tuple[str, str | Sequence[str]]]) -> tuple[str, ...]:
+    """``key   value`` lines; several values continue under the first, empty ones leave no line."""
+    lines: list[str] = []
+    for key, value in rows:
+        values = [value] if isinstance(value, str) else list(value)
+        for index, text in enumerate(v for v in values if v):
+            lines.append(f"  {key if index == 0 else '':<{_KEY_WIDTH}} {text}")
+    return tuple(lines[:LIMIT])
+
+
+def listed(items: Sequence[str], *, limit: int = 6) -> str:
+    """``a, b, c and 4 more``."""
+    shown = ", ".join(items[:limit])
+    return f"{shown} and {len(items) - limit} more" if len(items) > limit else shown
+
+
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """``1 call``, ``58 calls``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def on_ranks(names: Sequence[str], *, any_of: bool = False) -> str:
+    """``on rank_0``, ``on 8 ranks``, ``on any of 8 ranks``."""
+    if len(names) == 1:
+        return f"on {names[0]}"
+    return f"on {'any of ' if any_of else ''}{len(names)} ranks"
+
+
+def shown(names: Iterable[str]) -> list[str]:
+    """Kernel names for people: base names, each once, in order; raw ones fill a screen with template arguments."""
+    return list(dict.fromkeys(short_name(name, 90) for name in names))
+
+
+def shell_quoted(text: str) -> str:
+    """Quote a pattern for the command line that the evidence offers."""
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -1,0 +1,157 @@
+"""Time budgets per step: a statistic over the steady steps of one capture."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.errors import ConfigError, InconclusiveError, InsufficientStepsError
+from pytest_atomtrace.trace.names import short_name
+from pytest_atomtrace.units import format_duration, parse_duration_ns
+from pytest_atomtrace.verdicts.evidence import block, count_of
+from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.steps import METRICS, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_atomtrace.trace.data import RankData, Step
+    from pytest_atomtrace.verdicts.trace import Trace
+
+__all__ = ["STATISTICS", "needed_steps", "step_time"]
+
+STATISTICS = {
+    "p50": lambda timing: timing.p50_ns,
+    "p90": lambda timing: timing.p90_ns,
+    "p99": lambda timing: timing.p99_ns,
+    "mean": lambda timing: timing.mean_ns,
+    "max": lambda timing: timing.max_ns,
+}
+# Two observations beyond the quantile: 1 / (1 - q) steps hold one on average, and one outlier is no tail.
+_FACTORS = {"p50": 1.0, "mean": 1.0, "max": 1.0, "p90": 2.5, "p99": 10.0}
+# Above this ratio of span to busy time a step waits for launches, and the profiler's cost is in the number.
+SPAN_LIMIT = 1.10
+
+
+def needed_steps(statistic: str, least: int) -> int:
+    """Steady steps that a statistic needs; `least` is the setting for a median (20)."""
+    return round(least * _FACTORS[statistic])
+
+
+def step_time(
+    trace: Trace, kind: str, budgets: Mapping[str, str | None], *, metric: str, ranks: str | Sequence[str]
+) -> Verdict:
+    """Judge the budgets of one kind of step; with ``ranks="worst"`` the slowest rank counts.
+
+    Raises:
+        ConfigError: no budget, a budget without a unit, an unknown metric.
+        InconclusiveError: times cannot be believed, or there are too few steady steps.
+
+    """
+    limits = {name: parse_duration_ns(text, where=name) for name, text in budgets.items() if text is not None}
+    if not limits:
+        raise ConfigError(f'no budget given: write p50="9.5 ms" (or {", ".join(STATISTICS)})')
+    if metric not in METRICS:
+        close = difflib.get_close_matches(metric, METRICS, n=1)
+        mean = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"metric {metric!r} is not one of {', '.join(METRICS)}{mean}")
+    if trace.case is not None and trace.case.load_dummy:
+        raise ConfigError("load_dummy runs on random weights: its times say nothing, only counts do")
+    trace.require("times")
+    trace.require_kind(kind)
+    selected = trace.select_ranks("all" if ranks == "worst" else ranks)
+    timings: dict[str, tuple[RankData, list[Step], Timing]] = {}
+    for rank in selected:
+        steps = trace.steady_steps(rank, kind)
+        for statistic in limits:
+            need = needed_steps(statistic, trace.settings.steady_min)
+            if len(steps) < need:
+                raise InsufficientStepsError(
+                    kind, statistic, len(steps), need, rank=rank.name, hint=trace.steady_hint
+                )
+        value = METRICS[metric][1]
+        timings[rank.name] = (rank, steps, Timing(tuple(value(step) for step in steps)))
+    if metric == "gpu_span":
+        _refuse_launch_bound(timings, kind)
+    return _judge(trace, kind, limits, metric, timings)
+
+
+def _refuse_launch_bound(timings: Mapping[str, tuple[RankData, list[Step], Timing]], kind: str) -> None:
+    for name, (_, steps, timing) in timings.items():
+        busy = Timing(tuple(step.gpu_busy_ns for step in steps)).p50_ns
+        ratio = timing.p50_ns / busy if busy else float("inf")
+        if ratio > SPAN_LIMIT:
+            raise InconclusiveError(
+                f"gpu_span of {kind} on {name} is {ratio:.2f} times its busy time (limit {SPAN_LIMIT:.2f}): the "
+                "step waits for launches, so the span carries the profiler's own cost. Use the metric gpu_busy."
+            )
+
+
+def _judge(
+    trace: Trace,
+    kind: str,
+    limits: Mapping[str, int],
+    metric: str,
+    timings: Mapping[str, tuple[RankData, list[Step], Timing]],
+) -> Verdict:
+    over: list[tuple[float, str, str, int, int]] = []
+    shown: list[str] = []
+    facts: dict[str, str | int | float | bool] = {"metric": metric, "kind": kind}
+    for statistic, limit_ns in limits.items():
+        values = {name: STATISTICS[statistic](timing) for name, (_, _, timing) in timings.items()}
+        worst = max(values, key=lambda name: values[name])
+        shown.append(f"{statistic} {format_duration(values[worst])} of {format_duration(limit_ns)} on {worst}")
+        facts[f"{statistic}_ns"] = values[worst]
+        facts[f"{statistic}_budget_ns"] = limit_ns
+        if values[worst] > limit_ns:
+            over.append((values[worst] / limit_ns, statistic, worst, values[worst], limit_ns))
+    wanted = ", ".join(f"{name} <= {format_duration(ns)}" for name, ns in limits.items())
+    check = f"{kind} step time {wanted} ({metric})"
+    if not over:
+        sentence = f"A {kind} step stays within its budget: {'; '.join(shown)} ({metric})."
+        return Verdict(check, Outcome.PASS, sentence, facts=facts)
+    ratio, statistic, name, value_ns, limit_ns = max(over)
+    rank, steps, timing = timings[name]
+    sentence = (
+        f"{kind} {statistic} is {format_duration(value_ns)} on {name}, over the budget of "
+        f"{format_duration(limit_ns)} by {(ratio - 1) * 100:.1f} % ({format_duration(value_ns - limit_ns)}); "
+        f"{metric}, {count_of(len(steps), 'steady step')}."
+    )
+    slowest = max(range(len(steps)), key=lambda i: timing.values_ns[i])
+    lines = block(
+        [
+            ("budgets", shown),
+            ("ranks", _rank_lines(timings)),
+            (
+                "slowest",
+                f"step {steps[slowest].index} {steps[slowest].label.text}: "
+                f"{format_duration(timing.values_ns[slowest])}",
+            ),
+            ("kernels", _top_kernels(trace, rank, steps, timing)),
+            *trace.footer(None, kind),
+        ]
+    )
+    facts |= {"rank": name, "statistic": statistic}
+    return Verdict(check, Outcome.FAIL, sentence, lines, facts=facts)
+
+
+def _rank_lines(timings: Mapping[str, tuple[RankData, list[Step], Timing]]) -> list[str]:
+    lines = []
+    for name, (_, _, timing) in sorted(timings.items(), key=lambda kv: -kv[1][2].p50_ns)[:8]:
+        lines.append(
+            f"{name}: p50 {format_duration(timing.p50_ns)}, min {format_duration(timing.min_ns)}, "
+            f"max {format_duration(timing.max_ns)}, n {timing.n}"
+        )
+    return lines
+
+
+def _top_kernels(trace: Trace, rank: RankData, steps: Sequence[Step], timing: Timing) -> list[str]:
+    median = min(range(len(steps)), key=lambda i: abs(timing.values_ns[i] - timing.p50_ns))
+    rows = trace.kernels_of_step(rank, steps[median])[:5]
+    total_ns = sum(row[2] for row in trace.kernels_of_step(rank, steps[median])) or 1
+    lines = [f"of the median step {steps[median].index}, by GPU time:"]
+    lines += [
+        f"{format_duration(ns):>9} {ns / total_ns * 100:4.1f} %  {count:>4} x {short_name(name)}"
+        for name, count, ns in rows
+    ]
+    return lines
