@@ -1,0 +1,114 @@
+"""Everything the environment can change, one table; the command line stays ATOM's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.simulator.faults import FaultError, Faults, parse_faults
+from pytest_atomtrace.simulator.mutations import MutationError, parse_mutations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PREFIX", "TABLE", "ControlError", "Controls", "main"]
+
+PREFIX = "ATOMTRACE_SIM_"
+
+#: name -> (default, what it does). Values are read once, by the API process.
+TABLE: dict[str, tuple[str, str]] = {
+    "LEDGER": ("", "file to which each server appends one JSON line at start, exit, window start and stop"),
+    "SEED": ("0", "seed of durations, jitter, lags and text"),
+    "LAUNCH": ("", "launch nonce of the between-launch variation; empty: 0 if SEED is set, else a new one"),
+    "LAUNCH_SPREAD": ("0.005", "standard deviation of the duration factor between launches"),
+    "STEP_MS": ("1.0", "wall time of one step, in milliseconds"),
+    "READY_DELAY_S": ("0", "time spent loading before the engines report ready, in seconds"),
+    "FAULT": ("", "comma list of faults, `name[:arg[:arg]]`; see faults.py"),
+    "MUTATE": ("", "kernel mutations divided by `;`; see mutations.py"),
+    "LAYERS": ("0", "number of model layers; 0: as the model's config says"),
+    "GPUS": ("8", "number of GPUs that the machine pretends to have"),
+    "GPU": ("MI355X", "deviceProperties of the traces: MI355X or MI300X"),
+    "CLOCK_NS": ("0", "unix time in ns at which every window starts in the trace; 0: the real clock"),
+    "ACCEPTANCE": ("0.65", "chance that a draft token is accepted (--spec-decode-acceptance-rate wins)"),
+}
+
+
+class ControlError(ValueError):
+    """A control variable that is unknown or unreadable."""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The control variables, typed. Fault and mutation texts stay text: every process parses its own copy."""
+
+    ledger: str
+    seed: int
+    launch: int
+    launch_spread: float
+    step_ms: float
+    ready_delay_s: float
+    fault: str
+    mutate: str
+    layers: int
+    gpus: int
+    gpu: str
+    clock_ns: int
+    acceptance: float
+    profiler_timeout_s: float
+    profiler_more: bool
+    process_prefix: str
+
+    @property
+    def faults(self) -> Faults:
+        """The parsed faults."""
+        return Faults(parse_faults(self.fault))
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Controls:
+        """Read the table and ATOM's own variables; raises ControlError naming variable and value."""
+        env = os.environ if environ is None else environ
+        for name in env:
+            if name.startswith(PREFIX) and name[len(PREFIX) :] not in TABLE:
+                raise ControlError(f"unknown control variable {name} (known: {', '.join(sorted(TABLE))})")
+        if env.get(PREFIX + "GPU", "MI355X") not in ("MI355X", "MI300X"):
+            raise ControlError(f"{PREFIX}GPU is {env[PREFIX + 'GPU']!r}, not MI355X or MI300X")
+        raw = {name: env.get(PREFIX + name, default) for name, (default, _) in TABLE.items()}
+        try:
+            launch = raw["LAUNCH"] or (
+                "0" if PREFIX + "SEED" in env else str(int.from_bytes(os.urandom(4), "big"))
+            )
+            parse_faults(raw["FAULT"])
+            parse_mutations(raw["MUTATE"])
+            return cls(
+                ledger=raw["LEDGER"],
+                seed=int(raw["SEED"]),
+                launch=int(launch),
+                launch_spread=float(raw["LAUNCH_SPREAD"]),
+                step_ms=float(raw["STEP_MS"]),
+                ready_delay_s=float(raw["READY_DELAY_S"]),
+                fault=raw["FAULT"],
+                mutate=raw["MUTATE"],
+                layers=int(raw["LAYERS"]),
+                gpus=int(raw["GPUS"]),
+                gpu=raw["GPU"],
+                clock_ns=int(raw["CLOCK_NS"]),
+                acceptance=float(raw["ACCEPTANCE"]),
+                profiler_timeout_s=float(env.get("ATOM_PROFILER_TIMEOUT", "300")),
+                profiler_more=env.get("ATOM_PROFILER_MORE") == "1",
+                process_prefix=env.get("ATOM_PROCESS_NAME_PREFIX", "ATOM"),
+            )
+        except (FaultError, MutationError) as error:
+            raise ControlError(str(error)) from None
+        except ValueError as error:
+            raise ControlError(f"control variable {PREFIX}*: {error}") from None
+
+
+def main() -> None:
+    """Print the table."""
+    for name, (default, text) in TABLE.items():
+        print(f"{PREFIX}{name:<14} {default or '-':<8} {text}")
+
+
+if __name__ == "__main__":
+    main()
