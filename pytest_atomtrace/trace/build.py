@@ -1,0 +1,151 @@
+"""A rank's events become its data: sorted columns, steps with their figures, counts per phase."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_atomtrace.trace.data import KERNEL, PHASES, Launches, RankData, Step
+from pytest_atomtrace.trace.stepmath import step_figures
+from pytest_atomtrace.trace.steps import attribute, is_graph_launch, is_launch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pytest_atomtrace.trace.reader import EventTable, RankEvents
+    from pytest_atomtrace.trace.steps import Attribution, LabelSpan
+
+__all__ = ["build_rank", "make_steps"]
+
+
+def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
+    """Attribute, sort and summarise one rank's events."""
+    found = attribute(events)
+    gpu, calls = events.gpu, events.calls
+    place = _time_order(found)
+    order = np.argsort(gpu.start_ns, kind="stable").astype(np.int32)
+    launch = found.launch[order]
+    known = launch >= 0
+    launch_ns = np.full(len(gpu), -1, np.int64)
+    launch_ns[known] = calls.start_ns[launch[known]]
+    graph_names = np.array([is_graph_launch(text) for text in events.names] or [False], np.bool_)
+    graph = np.zeros(len(gpu), np.bool_)
+    graph[known] = graph_names[calls.name_id[launch[known]]]
+    data = RankData(
+        name=name,
+        path=path,
+        names=events.names,
+        name_id=gpu.name_id[order],
+        start_ns=gpu.start_ns[order],
+        dur_ns=gpu.dur_ns[order],
+        stream=gpu.where[order],
+        correlation=gpu.link[order],
+        kind=gpu.extra[order].astype(np.int8),
+        step=_renumbered(found.step[order], place),
+        phase=found.phase[order],
+        launch_ns=launch_ns,
+        graph=graph,
+        steps=(),
+        launches=_launches(events, found, place),
+        op_counts=_counts(events, events.ops, found.op_phase),
+        annotation_counts=_counts(events, events.notes, found.note_phase),
+        meta=events.meta,
+        event_count=events.event_count,
+        odd_times=events.odd_times,
+        annotation_mismatches=int(found.mismatches),
+        text_bytes=events.text_bytes,
+    )
+    spans = [found.spans[number] for number in np.argsort(place).tolist()]
+    data.steps = make_steps(data, spans)
+    return data
+
+
+def _time_order(found: Attribution) -> NDArray[np.int32]:
+    """New number of every label, so that numbers follow time."""
+    starts = np.array([span.start_ns for span in found.spans], np.int64)
+    place = np.empty(len(starts), np.int32)
+    place[np.argsort(starts, kind="stable")] = np.arange(len(starts), dtype=np.int32)
+    return place
+
+
+def _renumbered(step: NDArray[np.int32], place: NDArray[np.int32]) -> NDArray[np.int32]:
+    if not len(place):
+        return step
+    return np.where(step >= 0, place[np.maximum(step, 0)], np.int32(-1)).astype(np.int32)
+
+
+def _launches(events: RankEvents, found: Attribution, place: NDArray[np.int32]) -> Launches:
+    calls = events.calls
+    carried = np.bincount(found.launch[found.launch >= 0], minlength=len(calls))
+    starts = np.array([is_launch(text) for text in events.names] or [False], np.bool_)
+    keep = np.flatnonzero(starts[calls.name_id] | (carried > 0))
+    keep = keep[np.argsort(calls.start_ns[keep], kind="stable")]
+    return Launches(
+        name_id=calls.name_id[keep],
+        start_ns=calls.start_ns[keep],
+        dur_ns=calls.dur_ns[keep],
+        correlation=calls.link[keep],
+        n_gpu=carried[keep].astype(np.int32),
+        step=_renumbered(found.call_step[keep], place),
+    )
+
+
+def _counts(events: RankEvents, table: EventTable, phase: NDArray[np.int8]) -> dict[str, dict[str, int]]:
+    """Per name the number of events in each phase."""
+    cell = table.name_id.astype(np.int64) * len(PHASES) + phase
+    cells, numbers = np.unique(cell, return_counts=True)
+    counts: dict[str, dict[str, int]] = {}
+    for where, number in zip(cells.tolist(), numbers.tolist(), strict=True):
+        name = events.names[where // len(PHASES)]
+        counts.setdefault(name, {})[PHASES[where % len(PHASES)]] = number
+    return counts
+
+
+def make_steps(data: RankData, spans: list[LabelSpan]) -> tuple[Step, ...]:
+    """Steps of `data` in time order; `spans` are their labels, numbered as `data.step` is."""
+    count = len(spans)
+    kernels = np.flatnonzero(data.kind == KERNEL)
+    figures = step_figures(
+        data.step[kernels], data.start_ns[kernels], data.dur_ns[kernels], data.stream[kernels], count
+    )
+    owned = np.flatnonzero(data.step >= 0).astype(np.int32)
+    owned = owned[np.argsort(data.step[owned], kind="stable")]
+    bounds = np.searchsorted(data.step[owned], np.arange(count + 1))
+    graph = np.array([is_graph_launch(text) for text in data.names] or [False], np.bool_)
+    launched = data.launches.step[graph[data.launches.name_id]] if len(data.launches) else np.empty(0, np.int32)
+    graphs = np.bincount(launched[launched >= 0], minlength=count)
+    steps: list[Step] = []
+    decode_index = -1
+    for number, span in enumerate(spans):
+        kind = span.label.kind
+        if kind in {"decode", "eager_decode", "prefill"}:
+            # Drafts also follow a prefill; those belong to no decode.
+            decode_index = -1 if kind == "prefill" else number
+        steps.append(
+            Step(
+                index=number,
+                rank=data.name,
+                label=span.label,
+                kind=kind,
+                cpu_start_ns=span.start_ns,
+                cpu_end_ns=span.end_ns,
+                rows=owned[bounds[number] : bounds[number + 1]],
+                first_ns=int(figures.first_ns[number]),
+                last_ns=int(figures.last_ns[number]),
+                gpu_busy_ns=int(figures.busy_ns[number]),
+                gpu_span_ns=int(figures.span_ns[number]),
+                kernel_sum_ns=int(figures.sum_ns[number]),
+                n_kernels=int(figures.kernels[number]),
+                n_graph_launches=int(graphs[number]),
+                source=span.source,
+                edge=number in {0, count - 1},
+                decode_index=decode_index if kind == "draft" or kind.startswith("dspark") else -1,
+                overlap_ns=int(figures.overlap_ns[number]),
+                note_start_ns=span.note_ns[0],
+                note_end_ns=span.note_ns[1],
+            )
+        )
+    return tuple(steps)
