@@ -1,0 +1,1 @@
+"""A case becomes files: lease, server, window, export, store. See `session.CaptureSession`."""

@@ -1,0 +1,199 @@
+"""The one door to sockets and HTTP: the client of an ATOM server, and the choice of a port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from pytest_atomtrace.capture.clock import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Client", "Reply", "Stream", "TransportError", "free_port", "port_is_taken"]
+
+# An event is a token or two; a line this long is not one of ours and must not eat the memory.
+_LONGEST_LINE_BYTES = 8 << 20
+_CONNECT_S = 10.0
+
+
+class TransportError(Exception):
+    """No usable answer: refused, cut off, timed out, or not HTTP."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer; `body` is the parsed JSON, None if it is none."""
+
+    status: int
+    body: object
+    text: str
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The body if it is a JSON object, else empty."""
+        return self.body if isinstance(self.body, dict) else {}
+
+    @property
+    def reason(self) -> str:
+        """The server's own words: ATOM has two error envelopes, `detail` and `error`."""
+        error = self.fields.get("error")
+        detail = self.fields.get("detail") or (error.get("message") if isinstance(error, dict) else error)
+        return f"HTTP {self.status}: {str(detail or self.text.strip() or 'no text')[:300]}"
+
+
+@dataclass
+class Stream:
+    """What one streamed completion did; times are on the clock's monotonic scale, 0.0 if it never came so far."""
+
+    start_s: float = 0.0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    chunks: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str = ""
+    done: bool = False
+    error: str = ""
+
+
+class Client:
+    """Talks to one server. Every request has its own connection: a keep-alive pool outlives the server's 5 s."""
+
+    def __init__(self, base_url: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._base_url = base_url
+        self._clock = clock
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=timeout, trust_env=False
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, *, timeout_s: float) -> Reply:
+        """GET; raises TransportError if there is no answer in time."""
+        return await self._whole("GET", path, None, timeout_s)
+
+    async def post(self, path: str, body: dict[str, object] | None = None, *, timeout_s: float) -> Reply:
+        """POST; raises TransportError if there is no answer in time."""
+        return await self._whole("POST", path, body, timeout_s)
+
+    async def _whole(self, method: str, path: str, body: dict[str, object] | None, timeout_s: float) -> Reply:
+        try:
+            status, data = await asyncio.wait_for(self._exchange(method, path, body), timeout_s)
+        except asyncio.TimeoutError:
+            raise TransportError(f"{method} {path} was not answered within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise TransportError(f"{method} {path}: {type(error).__name__}: {error}") from error
+        return _reply(status, data)
+
+    async def _exchange(self, method: str, path: str, body: dict[str, object] | None) -> tuple[int, bytes]:
+        async with self._session.request(method, self._base_url + path, json=body) as answer:
+            return answer.status, await answer.read()
+
+    async def stream(self, path: str, body: dict[str, object], into: Stream) -> None:
+        """POST `body` and follow the server-sent events; what happens, failures included, is told in `into`.
+
+        `into` is filled as it goes, so that a watcher sees how far a stuck stream came.
+        """
+        into.start_s = self._clock.monotonic_s()
+        try:
+            async with self._session.post(self._base_url + path, json=body) as answer:
+                if answer.status != 200:
+                    into.error = _reply(answer.status, await answer.read()).reason
+                    return
+                await self._follow(answer.content, into)
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
+            into.error = f"{type(error).__name__}: {error}"
+            return
+        if not into.done and not into.error:
+            into.error = f"the stream ended after {into.chunks} chunks without [DONE]"
+
+    async def _follow(self, content: aiohttp.StreamReader, into: Stream) -> None:
+        # Cut by hand: the reader's own readline gives up on lines over 128 KB.
+        pending = b""
+        async for piece in content.iter_any():
+            pending += piece
+            if b"\n" not in piece:
+                if len(pending) > _LONGEST_LINE_BYTES:
+                    into.error = f"an event of more than {_LONGEST_LINE_BYTES:,} bytes"
+                    return
+                continue
+            *lines, pending = pending.split(b"\n")
+            now_s = self._clock.monotonic_s()
+            for line in lines:
+                if line.startswith(b"data:"):
+                    _take_event(line[5:].strip(), now_s, into)
+                if into.done or into.error:
+                    return
+
+
+def _reply(status: int, data: bytes) -> Reply:
+    text = data.decode("utf-8", "replace")
+    parsed: object = None
+    with contextlib.suppress(ValueError):
+        parsed = json.loads(text)
+    return Reply(status, parsed, text)
+
+
+def _take_event(data: bytes, now_s: float, into: Stream) -> None:
+    if data == b"[DONE]":
+        into.done = True
+        return
+    try:
+        event = json.loads(data)
+    except ValueError:
+        into.error = f"an event is not JSON: {data[:80].decode('utf-8', 'replace')!r}"
+        return
+    if not isinstance(event, dict):
+        into.error = f"an event is {type(event).__name__}, not an object"
+        return
+    if "error" in event:
+        into.error = f"the server sent an error: {str(event['error'])[:300]}"
+        return
+    usage = event.get("usage")
+    if isinstance(usage, dict):
+        into.prompt_tokens = _count(usage.get("prompt_tokens"))
+        into.completion_tokens = _count(usage.get("completion_tokens"))
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        # Empty text counts too: a detokenizer holds back half a character. The extra chunk at the end comes in
+        # one send with the last token and shifts no time.
+        into.chunks += 1
+        into.last_s = now_s
+        into.first_s = into.first_s or now_s
+        # ATOM's own word comes first (max_tokens, aborted); the extra chunk after it always says "stop".
+        into.finish_reason = into.finish_reason or str(choice.get("finish_reason") or "")
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return int(port)
+
+
+def port_is_taken(port: int) -> bool:
+    """True if somebody listens on the loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

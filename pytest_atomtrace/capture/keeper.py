@@ -1,0 +1,218 @@
+"""The keeper: a small process that owns the lease and the server (``python -m pytest_atomtrace.capture.keeper``).
+
+It holds the lock's descriptor and is the server's parent. When the pipe from its worker ends, or one of the
+watched processes dies, it stops the server and everything the server started, and only then exits, which frees
+the lease: the lease is never free while a server of ours lives. Test workers cannot promise that, since their
+clean-up code does not run on kill -9, a second Ctrl-C or the death of a controller.
+
+Protocol: one JSON object a line. Requests carry ``id`` and ``op``; replies carry the same ``id`` and either the
+result or ``error``.
+
+========= ======================================= =====================================================
+op        request                                 reply
+========= ======================================= =====================================================
+acquire   path, holder                            acquired (bool), holder (who has it)
+launch    argv, env, cwd, log                     pid, start
+status                                            alive, returncode, pids (live processes of the tree)
+stop      patience_s                              returncode, leftover (pids), seconds
+release                                           released
+quit                                              bye; then the process exits
+========= ======================================= =====================================================
+
+Only light imports here: it must be up in a fraction of the time that a lease hand-over may take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.capture.clock import SYSTEM_CLOCK
+from pytest_atomtrace.capture.identity import Identity
+from pytest_atomtrace.capture.ladder import Ladder
+from pytest_atomtrace.capture.locks import HostLock, read_holder
+from pytest_atomtrace.capture.process import become_subreaper, spawn_server
+from pytest_atomtrace.errors import AtomTraceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Keeper", "main"]
+
+_TICK_S = 0.5
+# Patience with SIGINT when nobody waits for the server any more.
+_HURRY_S = 2.0
+_STDIN = 0
+_STDOUT = 1
+
+
+class Keeper:
+    """State of the process: one lock, at most one server, the processes it watches."""
+
+    def __init__(self, watched: list[Identity]) -> None:
+        self._lock: HostLock | None = None
+        self._server: Identity | None = None
+        self._returncode: int | None = None
+        self._buffer = b""
+        self._orphaned = False
+        self._leaving = False
+        self._watched = watched
+        self._clock = SYSTEM_CLOCK
+        self._wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        self._poll = select.poll()
+        self._poll.register(_STDIN, select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+        for identity in watched:
+            # Where pidfd is refused the tick below finds the death by pid and start time, half a second later.
+            with contextlib.suppress(OSError):
+                self._poll.register(os.pidfd_open(identity.pid), select.POLLIN)
+
+    def run(self) -> int:
+        """Serve until the owner says quit, ends, or dies; then leave nothing behind."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGHUP, self._on_terminate)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        try:
+            while not self._leaving and not self._owner_gone(wait_s=_TICK_S):
+                self._reap()
+                self._serve_lines()
+        finally:  # whatever went wrong above: no exit before the server's
+            leftover = self._stop(_HURRY_S)
+            if leftover:
+                sys.stderr.write(f"processes outlived SIGKILL: {leftover}\n")
+            if self._lock is not None:
+                self._lock.release()
+        return 1 if leftover else 0
+
+    def _on_terminate(self, *_: object) -> None:
+        self._orphaned = True
+
+    def _owner_gone(self, *, wait_s: float = 0.0) -> bool:
+        """True once the pipe ended, a watched process died, or we were told to terminate; reads the pipe."""
+        if not self._orphaned:
+            patience_ms = 0.0 if b"\n" in self._buffer else wait_s * 1000
+            for descriptor, _ in self._poll.poll(patience_ms):
+                if descriptor == _STDIN:
+                    data = os.read(_STDIN, 1 << 16)
+                    self._buffer += data
+                    self._orphaned |= not data
+                elif descriptor == self._wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_read, 4096)
+            self._orphaned |= any(not identity.alive for identity in self._watched)
+        return self._orphaned
+
+    def _serve_lines(self) -> None:
+        while b"\n" in self._buffer and not self._leaving:
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            request = json.loads(line)
+            try:
+                reply = self._operations()[request["op"]](request)
+            except (AtomTraceError, OSError, KeyError) as error:
+                reply = {"error": f"{type(error).__name__}: {error}"}
+            text = json.dumps({"id": request.get("id"), **reply}) + "\n"
+            with contextlib.suppress(BrokenPipeError):  # the end of stdin follows and is what counts
+                os.write(_STDOUT, text.encode())
+
+    def _operations(self) -> dict[str, Callable[[dict[str, object]], dict[str, object]]]:
+        return {
+            "acquire": self._acquire,
+            "launch": self._launch,
+            "status": self._status,
+            "stop": self._stop_on_request,
+            "release": self._release,
+            "quit": self._quit,
+        }
+
+    def _acquire(self, request: dict[str, object]) -> dict[str, object]:
+        path = Path(str(request["path"]))
+        if self._lock is None:
+            self._lock = HostLock(path)
+        holder = request["holder"]
+        facts = dict(holder) if isinstance(holder, dict) else {}
+        if self._lock.try_acquire(facts | {"keeper": os.getpid()}):
+            return {"acquired": True, "holder": {}}
+        return {"acquired": False, "holder": read_holder(path)}
+
+    def _launch(self, request: dict[str, object]) -> dict[str, object]:
+        if self._lock is None or not self._lock.held:
+            return {"error": "no server is started without the lease"}
+        if self._server is not None:
+            return {"error": f"a server (pid {self._server.pid}) is running already"}
+        argv, env = request["argv"], request["env"]
+        if not isinstance(argv, list) or not isinstance(env, dict):
+            return {"error": "launch needs argv (a list) and env (an object)"}
+        # Waiting until the GPUs' memory is at its idle level belongs here: lease held, nothing started.
+        process = spawn_server(argv, env=env, cwd=Path(str(request["cwd"])), log=Path(str(request["log"])))
+        # The pid is ours to reap (waitpid below), so Popen must not: it would find no such child.
+        process.returncode = 0
+        self._returncode = None
+        self._server = Identity.of(process.pid) or Identity(process.pid, 0)
+        return {"pid": self._server.pid, "start": self._server.start}
+
+    def _status(self, _: dict[str, object]) -> dict[str, object]:
+        self._reap()
+        alive = self._server is not None and self._returncode is None
+        pids = [row.pid for row in self._ladder(self._server).members()] if self._server else []
+        return {"alive": alive, "returncode": self._returncode, "pids": pids}
+
+    def _stop_on_request(self, request: dict[str, object]) -> dict[str, object]:
+        start = self._clock.monotonic_s()
+        leftover = self._stop(float(str(request["patience_s"])))
+        seconds = self._clock.monotonic_s() - start
+        return {"returncode": self._returncode, "leftover": leftover, "seconds": seconds}
+
+    def _release(self, _: dict[str, object]) -> dict[str, object]:
+        if self._server is not None:
+            return {"error": "the lease is not released while the server lives"}
+        if self._lock is not None:
+            self._lock.release()
+        return {"released": True}
+
+    def _quit(self, _: dict[str, object]) -> dict[str, object]:
+        self._leaving = True
+        return {"bye": True}
+
+    def _ladder(self, server: Identity) -> Ladder:
+        return Ladder(root=server, clock=self._clock, hurried=self._owner_gone, reap=self._reap)
+
+    def _stop(self, patience_s: float) -> list[int]:
+        if self._server is None:
+            return []
+        leftover = self._ladder(self._server).stop(patience_s)
+        # Waiting until the GPUs' memory is back belongs here: server gone, lease still held.
+        if not leftover:
+            self._server = None
+        return leftover
+
+    def _reap(self) -> None:
+        """Collect every dead child, adopted ones too: a zombie would look like a survivor."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self._server is not None and pid == self._server.pid:
+                self._returncode = os.waitstatus_to_exitcode(status)
+
+
+def main(argv: list[str]) -> int:
+    """``keeper PID:START ...``: the processes whose death ends it."""
+    if not become_subreaper():
+        sys.stderr.write("this kernel refuses PR_SET_CHILD_SUBREAPER: processes that escape may be missed\n")
+    return Keeper([Identity.parse(text) for text in argv]).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""The one door to file locks: flock on files that several users share.
+
+fcntl and not filelock: filelock truncates or creates the file by its own rules, while the lease's file must
+be opened without O_CREAT first (``fs.protected_regular`` refuses O_CREAT on another user's file in a sticky
+directory), must keep mode 0666 against the umask, and carries the holder's facts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.errors import LeaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["HostLock", "read_holder", "shared_directory"]
+
+
+def shared_directory(path: Path) -> Path:
+    """Make `path` as a directory in which every user may create files and remove only their own.
+
+    Raises:
+        LeaseError: it cannot be made, or is no directory.
+
+    """
+    try:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+        else:  # against the umask; a directory that was there keeps the mode its owner gave it
+            path.chmod(0o1777)
+    except OSError as error:
+        raise LeaseError(
+            f"the lock directory {path} cannot be used: {error.strerror or error}",
+            "Name one on local disk that all users of the machine can write: --atom-lock-dir DIR",
+        ) from error
+    return path
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:  # another user was faster: open theirs
+            continue
+        os.fchmod(descriptor, 0o666)
+        return descriptor
+
+
+class HostLock:
+    """One exclusive flock; it ends with `release` or with the process that took it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    @property
+    def held(self) -> bool:
+        """True between a successful `try_acquire` and `release`."""
+        return self._descriptor >= 0
+
+    def try_acquire(self, holder: Mapping[str, object]) -> bool:
+        """Take the lock if it is free and write `holder` into it.
+
+        Raises:
+            LeaseError: the file cannot be opened, or its file system has no locks.
+
+        """
+        if self.held:
+            return True
+        try:
+            descriptor = _open(self.path)
+        except OSError as error:
+            raise LeaseError(f"the lock file {self.path} cannot be opened: {error.strerror or error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise LeaseError(
+                f"the lock file {self.path} cannot be locked: {error.strerror or error}",
+                "Put the lock directory on local disk: --atom-lock-dir DIR",
+            ) from error
+        # Only the holder may truncate: a contender that fails to lock must not wipe the holder's facts.
+        text = json.dumps(dict(holder)).encode()
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text, 0)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; the file stays, since unlinking it would let two processes lock two files."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_holder(path: Path) -> dict[str, object]:
+    """Facts that the holder wrote; empty if nobody holds the lock or they are being written."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,196 @@
+"""Warm-up and the profiled window of one case on a ready server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.capture.http import Client, Reply, Stream, TransportError
+from pytest_atomtrace.capture.prompts import requests_for
+from pytest_atomtrace.capture.server import Patience
+from pytest_atomtrace.capture.workload import Load
+from pytest_atomtrace.errors import InfraError, WindowError, WorkloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_atomtrace.capture.progress import Progress
+    from pytest_atomtrace.capture.server import Server
+    from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.settings import Settings
+
+__all__ = ["Window"]
+
+# ATOM's own limit for /start_profile is 300 s; ours must not cut it short.
+_START_S = 330.0
+# All ranks log their start; the reply comes after rank 0's (or, before 2026-06-05, before all).
+_STARTED_S = 60.0
+_NO_RANK_STARTED_S = 3.0
+# In the window the shapes are warm: two minutes without one token on any stream are a hang.
+_SILENCE_S = 120.0
+_POLL_S = 0.05
+
+
+@dataclass
+class Window:
+    """The stages between a ready server and the end of the window, for one case and window number."""
+
+    server: Server
+    case: Case
+    number: int
+    settings: Settings
+    progress: Progress
+    client: Client
+    words_per_token: float = 1.0
+    stages: list[dict[str, object]] = field(default_factory=list)
+    _loads: list[Load] = field(default_factory=list)
+
+    async def warm_up(self) -> None:
+        """One full pass of the case's concurrency with other prompts, drained; before it, measure the tokenizer.
+
+        One-token probes would leave the measured shapes cold, and equal prompts would hit the prefix cache.
+        """
+        self.progress.stage(
+            f"warm-up: {self.case.conc} requests of {self.case.isl}/{self.case.output_tokens} tokens"
+        )
+        with self.timed("warm_up"):
+            await self._measure_tokenizer()
+            load = self._load("warm-up", self.case.conc)
+            patience = Patience(self.settings.workload_timeout, so_far=lambda: load.so_far)
+            await self.server.beside(
+                load.run(), "warm-up", WorkloadError, patience, tick=self._tick("warm-up", load)
+            )
+            load.check("warm-up")
+
+    async def open(self) -> int:
+        """Start the profiler and see every rank say so; returns the log's size before it.
+
+        Raises:
+            WindowError: refused, unanswered, or a rank did not start.
+
+        """
+        with self.timed("start_profile"):
+            self.server.log.poll()
+            before = self.server.log.size
+            call = self.client.post("/start_profile", timeout_s=_START_S)
+            try:
+                reply = await self.server.beside(call, "start_profile", WindowError, Patience(_START_S + 5.0))
+            except TransportError as error:
+                raise WindowError(f"the profiler did not start: {error}", "", self.server.log.tail()) from error
+            if reply.status != 200:
+                raise WindowError(f"the profiler did not start: {reply.reason}", "", self.server.log.tail())
+            await self._see_ranks_start(before)
+        return before
+
+    async def run(self) -> Load:
+        """The measured requests; raises WorkloadError when one failed."""
+        self.progress.stage(f"window {self.number}: {self.case.requests} requests, {self.case.conc} in flight")
+        with self.timed("workload"):
+            load = self._load(f"window {self.number}", self.case.requests)
+            silence_s = min(_SILENCE_S, self.settings.workload_timeout)
+            patience = Patience(
+                self.settings.workload_timeout, silence_s, lambda: load.progress, lambda: load.so_far
+            )
+            await self.server.beside(
+                load.run(), "workload", WorkloadError, patience, tick=self._tick("window", load)
+            )
+        return load
+
+    def close(self) -> asyncio.Task[Reply | None]:
+        """Ask for the end of the window. The answer (or its absence) is no evidence of files."""
+        return asyncio.ensure_future(self._close())
+
+    async def _close(self) -> Reply | None:
+        # The server answers when rank 0 has exported, which may take as long as the export wait itself allows.
+        with contextlib.suppress(TransportError):
+            return await self.client.post("/stop_profile", timeout_s=86_400.0)
+        return None
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Record start (unix s) and length of a stage for the manifest, also when it fails."""
+        clock = self.server.clock
+        wall_ns, start_s = clock.wall_ns(), clock.monotonic_s()
+        try:
+            yield
+        finally:
+            seconds = round(clock.monotonic_s() - start_s, 3)
+            self.stages.append({"stage": stage, "start_unix_s": round(wall_ns / 1e9, 3), "seconds": seconds})
+
+    def _load(self, purpose: str, count: int) -> Load:
+        # The slug and the number are part of the seed: no two windows of a server share a prompt.
+        seed = f"{self.case.slug}/{self.number}/{purpose}"
+        requests = requests_for(self.case, seed=seed, count=count, words_per_token=self.words_per_token)
+        load = Load(self.client, self.case.model, requests, self.case.conc, self.server.clock)
+        self._loads.append(load)
+        return load
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were sent and neither ended nor failed: the server may still be working on them."""
+        return sum(bool(s.start_s) and not s.done and not s.error for load in self._loads for s in load.streams)
+
+    def _tick(self, name: str, load: Load) -> _Tick:
+        return _Tick(self.progress, name, load)
+
+    async def _measure_tokenizer(self) -> None:
+        """Scale words to tokens by one probe: only text can be sent, and tokenizers differ by some percent."""
+        probe = requests_for(self.case, seed=f"{self.case.slug}/{self.number}/tokenizer", count=1)[0]
+        stream = Stream()
+        body: dict[str, object] = {
+            "model": self.case.model, "prompt": probe.prompt, "max_tokens": 1, "temperature": 0.0, "stream": True,
+        }  # fmt: skip
+        patience = Patience(self.settings.workload_timeout)
+        call = self.client.stream("/v1/completions", body, stream)
+        await self.server.beside(call, "warm-up", WorkloadError, patience)
+        if stream.error:
+            raise WorkloadError(
+                f"the first request of the warm-up failed: {stream.error}", "", self.server.log.tail()
+            )
+        if stream.prompt_tokens > 0:
+            self.words_per_token = probe.input_tokens / stream.prompt_tokens
+
+    async def _see_ranks_start(self, before: int) -> None:
+        server, clock = self.server, self.server.clock
+        wanted = len(server.ranks)
+        start_s = clock.monotonic_s()
+        while True:
+            server.check("start_profile", WindowError, since=before)
+            started = len(server.log.events("profiler_started", since=before))
+            if started >= wanted:
+                return
+            waited_s = clock.monotonic_s() - start_s
+            if started == 0 and waited_s > _NO_RANK_STARTED_S:
+                raise self._not_started(before)
+            if waited_s > _STARTED_S:
+                raise WindowError(
+                    f"the profiler started on {started} of {wanted} ranks only", "", server.log.tail()
+                )
+            await asyncio.sleep(_POLL_S)
+
+    def _not_started(self, before: int) -> InfraError:
+        earlier = [e for e in self.server.log.events("profiler_started") if e.offset < before]
+        if earlier and self.server.windows == 0:
+            return WindowError(
+                "the profiler did not start: a window was already open when ours began",
+                "Somebody else talks to this server, or a start was sent by a start script.",
+                self.server.log.tail(),
+            )
+        return WindowError(
+            "the profiler did not start: the server answered 200 to /start_profile and no rank logged it",
+            "A server without --torch-profiler-dir answers just so; its command line is in the quarantine.",
+            self.server.log.tail(),
+        )
+
+
+@dataclass
+class _Tick:
+    progress: Progress
+    name: str
+    load: Load
+
+    def __call__(self) -> None:
+        done = sum(stream.done or bool(stream.error) for stream in self.load.streams)
+        self.progress.update(f"{self.name}: {done}/{len(self.load.streams)} requests done")
