@@ -69,7 +69,7 @@ class Row:
         if self.shown:
             return self.shown
         if self.kind == "duration" and isinstance(self.default, float):
-            return format_seconds(self.default).removesuffix(" 00 s").replace(".0 s", " s")
+            return format_seconds(self.default).replace(".0 s", " s")
         if self.kind == "flag":
             return "on" if self.default else "off"
         return str(self.default) if self.default not in (None, "") else "none"

@@ -76,10 +76,10 @@ def _decimals(value: float) -> int:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a wall time for people: ``8.4 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Write a wall time for people: ``8.4 s``, ``3 min 20 s``, ``45 min``, ``2 h 05 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    large, small, size, word = (whole, 60, "min", "s") if whole < 3600 else (whole // 60, 60, "h", "min")
+    rest = f" {large % small:02d} {word}" if large % small else ""
+    return f"{large // small} {size}{rest}"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.errors import InfraError, UnhealthyTraceError
-from pytest_atomtrace.plugin import progress
 from pytest_atomtrace.plugin.state import CASE, RECORD, ItemRecord, State
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class Captures:
         from pytest_atomtrace.verdicts.trace import Trace
 
         record = item.stash.setdefault(RECORD, ItemRecord())
+        self._state.progress.test_starts()
         record.case = {"slug": case.slug}
         if case.slug not in self._loaded:
             capture = self._obtain(item, case)
@@ -110,9 +110,7 @@ class Captures:
                 watch_pids=tuple(dict.fromkeys((os.getpid(), state.controller_pid))),
                 ci=bool(environment().get("CI")),
             )
-            self._capture_session = CaptureSession(
-                state.settings, run, progress=lambda text: progress.say(state.say_fd, text)
-            )
+            self._capture_session = CaptureSession(state.settings, run, progress=state.progress.say)
         return self._capture_session
 
     def _replayed(self, case: Case) -> Capture:

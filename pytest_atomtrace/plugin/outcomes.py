@@ -44,6 +44,8 @@ def amend(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRep
         payload["text"] = str(call.excinfo.value)
     elif call.excinfo is not None and _too_wide(str(call.excinfo.value)):
         report.sections.append(("what to write instead", SCOPE_ADVICE))
+    elif hasattr(report, "wasxfail") and payload:
+        payload["expected"] = True
     if payload:
         setattr(report, REPORT_ATTRIBUTE, payload)
 
@@ -71,6 +73,9 @@ def record_of(report: object) -> Mapping[str, object]:
 
 def status(report: object) -> tuple[str, str, str] | None:
     """Name the two kinds of error in the terminal; everything else is pytest's own."""
+    # A rerun plugin renames the outcome of an attempt that it repeats; that attempt is no error of the run.
+    if getattr(report, "outcome", "") != "failed":
+        return None
     trouble = record_of(report).get("trouble")
     if trouble == "inconclusive":
         return "error", "I", "INCONCLUSIVE"

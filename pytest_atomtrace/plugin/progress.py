@@ -5,30 +5,39 @@ from __future__ import annotations
 import contextlib
 import os
 
-__all__ = ["close", "duplicate_stderr", "say"]
+__all__ = ["Progress"]
 
 
-def duplicate_stderr() -> int:
-    """A descriptor of the real standard error.
+class Progress:
+    """Writes lines to a duplicate of the real standard error.
 
     pytest redirects fd 2 while tests run; in ``pytest_configure`` it is the real one (measured: the only place
-    from which lines show in all of default, ``-q``, ``-s`` and ``-n 2``). Returns -1 where fd 2 is closed.
+    from which lines show in all of default, ``-q``, ``-s`` and ``-n 2``).
     """
-    try:
-        return os.dup(2)
-    except OSError:
-        return -1
 
+    def __init__(self) -> None:
+        self._mid_line = False
+        try:
+            self._fd = os.dup(2)
+        except OSError:  # fd 2 is closed: nobody to tell
+            self._fd = -1
 
-def say(fd: int, text: str) -> None:
-    """Write one line; a closed terminal must not fail a capture."""
-    if fd >= 0:
+    def test_starts(self) -> None:
+        """Note that pytest has written a dot or a name, so the next line must not continue that one."""
+        self._mid_line = True
+
+    def say(self, text: str) -> None:
+        """Write one line; a closed terminal must not fail a capture."""
+        if self._fd < 0:
+            return
+        start = "\n" if self._mid_line else ""
+        self._mid_line = False
         with contextlib.suppress(OSError):
-            os.write(fd, (text + "\n").encode("utf-8", "replace"))
+            os.write(self._fd, f"{start}{text}\n".encode("utf-8", "replace"))
 
-
-def close(fd: int) -> None:
-    """Give the descriptor back."""
-    if fd >= 0:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1

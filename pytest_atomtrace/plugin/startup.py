@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.plugin import progress
 from pytest_atomtrace.plugin.mistakes import Mistakes
 from pytest_atomtrace.plugin.options import read_settings
+from pytest_atomtrace.plugin.progress import Progress
 from pytest_atomtrace.plugin.runs import new_run_id
 from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, worker_of
 
@@ -46,7 +46,7 @@ def configure(config: pytest.Config) -> None:
         worker=str(worker["workerid"]) if worker is not None else "main",
         controller_pid=int(str(sent.get("controller_pid") or os.getpid())),
         mistakes=Mistakes(),
-        say_fd=progress.duplicate_stderr(),
+        progress=Progress(),
     )
     config.stash[STATE] = state
     if worker is None:
@@ -80,5 +80,5 @@ def unconfigure(config: pytest.Config) -> None:
         return
     if state.captures is not None:
         state.captures.close()
-    progress.close(state.say_fd)
+    state.progress.close()
     del config.stash[STATE]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.plugin.captures import Captures
     from pytest_atomtrace.plugin.mistakes import Mistakes
+    from pytest_atomtrace.plugin.progress import Progress
     from pytest_atomtrace.settings import Settings
 
 __all__ = ["CASE", "RECORD", "REPORT_ATTRIBUTE", "STATE", "WORKER_INPUT", "ItemRecord", "State", "worker_of"]
@@ -40,7 +41,7 @@ class State:
     worker: str
     controller_pid: int
     mistakes: Mistakes
-    say_fd: int
+    progress: Progress
     captures: Captures | None = None
     collected_cases: bool = False
 

@@ -25,7 +25,7 @@ class Summary:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what concerns us of each report."""
         payload = record_of(report)
-        if payload:
+        if payload and report.outcome in ("passed", "failed", "skipped"):
             self._entries.append({"nodeid": report.nodeid, "outcome": report.outcome, **payload})
         if report.failed and "trouble" not in payload:
             self._failed = True

@@ -1,0 +1,191 @@
+"""Wrong marks stop the run at collection: one message, exit 4, nothing started."""
+
+from __future__ import annotations
+
+import pytest
+
+MODES = {"no xdist": (), "two workers": ("-n", "2"), "xdist off": ("-p", "no:xdist")}
+HEAD = "atomtrace found"
+
+
+@pytest.fixture(params=MODES.values(), ids=MODES.keys())
+def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    arguments: tuple[str, ...] = request.param
+    return arguments
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> tuple[int, str]:
+    result = pytester.runpytest_subprocess("--atom-backend=sim", *arguments)
+    return int(result.ret), result.stdout.str() + result.stderr.str()
+
+
+def test_every_mistake_is_listed_with_place_and_suggestion(
+    pytester: pytest.Pytester, mode: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(
+        test_one="""
+        import pytest
+
+        @pytest.mark.atom_case(model="m", cnc=3)
+        def test_key(atom_trace): pass
+
+        @pytest.mark.atom_case(model="m", tp=0, osl="x")
+        def test_values(atom_trace): pass
+
+        def test_unmarked(atom_trace): pass
+
+        @pytest.mark.atom_case(model="m", conc=[8, 8])
+        def test_twice(atom_trace): pass
+
+        @pytest.mark.atom_case(model="m", server_args=["--torch-profiler-dir=/x"])
+        def test_owned(atom_trace): pass
+        """
+    )
+    code, text = run(pytester, *mode)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert text.count(HEAD) == 1
+    assert "test_one.py:3: @pytest.mark.atom_case: unknown key 'cnc' (did you mean 'conc'?)" in text
+    assert "test_one.py:6: @pytest.mark.atom_case: tp must be a whole number of at least 1, got 0" in text
+    assert "test_one.py:6: @pytest.mark.atom_case: osl must be a whole number of at least 2" in text
+    assert "test_one.py:9: uses atom_trace or atom_case without a mark" in text
+    assert "test_one.py:11: @pytest.mark.atom_case: conc lists 8 twice" in text
+    assert "server_args may not hold --torch-profiler-dir: the harness binds the profiler" in text
+    assert "in test_one.py::test_key" in text
+    assert "Traceback" not in text
+    assert "INTERNALERROR" not in text
+
+
+def test_a_shared_mark_is_listed_once_with_the_count(pytester: pytest.Pytester, mode: tuple[str, ...]) -> None:
+    tests = "\n".join(f"def test_{i}(atom_trace): pass" for i in range(30))
+    pytester.makepyfile(f"import pytest\npytestmark = pytest.mark.atom_case(model='m', tpp=8)\n{tests}\n")
+    code, text = run(pytester, *mode)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert text.count("unknown key 'tpp'") == 1
+    assert "::test_0 and 29 more" in text
+
+
+def test_one_wrong_file_of_three_stops_them_all(
+    pytester: pytest.Pytester, mode: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = pytester.path / "ledger.jsonl"
+    monkeypatch.setenv("ATOMTRACE_SIM_LEDGER", str(ledger))
+    good = """
+        import pytest
+
+        @pytest.mark.atom_case(model="openai/gpt-oss-120b", isl=64, conc=2)
+        def test_it(atom_trace): pass
+
+        def test_plain():
+            open("ran", "w").close()
+        """
+    pytester.makepyfile(test_a=good, test_b=good.replace("conc=2", "conk=2"), test_c=good)
+    code, text = run(pytester, *mode)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert text.count(HEAD) == 1
+    assert "did you mean 'conc'?" in text
+    assert not ledger.exists()
+    assert not (pytester.path / "ran").exists()
+
+
+def test_two_marks_on_one_function_are_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.atom_case(model="m")
+        @pytest.mark.atom_case(model="n")
+        def test_it(atom_trace): pass
+        """
+    )
+    code, text = run(pytester)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "two marks on one function" in text
+
+
+def test_a_mark_in_param_comes_too_late_and_says_so(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.atom_case(model="m")
+        @pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.atom_case(tp=2))])
+        def test_it(atom_trace, x): pass
+        """
+    )
+    code, text = run(pytester)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "comes too late" in text
+
+
+def test_different_cases_with_one_name_are_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_a="import pytest\n@pytest.mark.atom_case(model='amd/M')\ndef test_a(atom_trace): pass\n",
+        test_b="import pytest\n@pytest.mark.atom_case(model='nvidia/M')\ndef test_b(atom_trace): pass\n",
+    )
+    code, text = run(pytester)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "two different cases share the name M-tp1-isl1024-osl128-conc64" in text
+    assert "'amd/M' / 'nvidia/M'" in text
+
+
+def test_closest_mark_wins_field_by_field(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.atom_case(model="m", tp=8, conc=[32, 64])
+
+        @pytest.mark.atom_case(isl=512)
+        class TestGroup:
+            @pytest.mark.atom_case(conc=4)
+            def test_it(self, atom_case):
+                assert (atom_case.tp, atom_case.isl, atom_case.conc) == (8, 512, 4)
+
+        def test_matrix(atom_case):
+            assert atom_case.isl == 1024
+        """
+    )
+    result = pytester.runpytest_subprocess("-v")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*::TestGroup::test_it[[]m-tp8-isl512-osl128-conc4[]] PASSED*",
+            "*::test_matrix[[]m-tp8-isl1024-osl128-conc32[]] PASSED*",
+            "*::test_matrix[[]m-tp8-isl1024-osl128-conc64[]] PASSED*",
+        ]
+    )
+
+
+def test_what_is_seldom_meant_warns_at_collection(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.atom_case(model="m", prompts_per_slot=10)
+        def test_it(atom_case): pass
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1, warnings=1)
+    assert "prompts_per_slot=10: a trace grows with every request" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("--atom-backend=simm",),
+            "--atom-backend: 'simm' is not one of auto, atom, sim, replay. Did you mean 'sim'?",
+        ),
+        (("--atom-lock-timeout=5 parsecs",), "--atom-lock-timeout: '5 parsecs' is not a duration"),
+        (("--atom-backend=replay",), "needs the directory of the saved captures: --atom-replay DIR"),
+        (("--atom-backend=sim", "--atom-replay=x"), "exclude each other"),
+        (("-o", "atom_port=many"), "ini atom_port: 'many' is not a whole number"),
+    ],
+)
+def test_wrong_options_name_their_source(
+    pytester: pytest.Pytester, arguments: tuple[str, ...], words: str
+) -> None:
+    result = pytester.runpytest_subprocess(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert words in result.stderr.str()
