@@ -114,13 +114,12 @@ class Captures:
         return self._capture_session
 
     def _replayed(self, case: Case) -> Capture:
-        from pytest_atomtrace.capture.replay import find_capture, list_captures
+        from pytest_atomtrace.capture.replay import explain_missing, find_capture
 
         directory = Path(self._state.settings.replay)
         if not directory.exists():
             raise InfraError(f"--atom-replay: {directory} does not exist")
         capture = find_capture(directory, case)
         if capture is None:
-            there = ", ".join(slug for slug, _ in list_captures(directory)) or "no capture"
-            pytest.skip(f"--atom-replay {directory} has no capture of {case.slug}; it has {there}")
+            pytest.skip(f"--atom-replay: {explain_missing(directory, case)}")
         return capture

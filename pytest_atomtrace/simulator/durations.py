@@ -145,7 +145,8 @@ class Durations:
         return found
 
     def _product(self, name: str, view: View, shape: Shape, variant: int) -> _Product:
-        token = (name, view.token, shape, variant)
+        # Same mutations, other kernels: extra ones come only with the whole program of their phase.
+        token = (name, view.token, len(view.keys), shape, variant)
         found = self._products.get(token)
         if found is not None:
             return found

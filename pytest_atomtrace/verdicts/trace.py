@@ -109,6 +109,11 @@ class Trace:
         return self.data.findings
 
     @property
+    def simulated(self) -> bool:
+        """True for captures of the built-in simulator, replayed ones included: their times are made up."""
+        return "sim" in (self.engine, self.manifest.get("engine"))
+
+    @property
     def environment(self) -> Mapping[str, object]:
         """What the capture's manifest and the first rank's trace say about the machine."""
         first = next(iter(self.data.ranks.values()), None)
@@ -231,7 +236,7 @@ class Trace:
         """Steps on which a count per step is judged: steady ones, or for prefill every whole one."""
         if kind in RUNS:
             return self.steady_steps(rank, kind)
-        return [step for step in rank.steps if step.kind == kind and not step.edge]
+        return [step for step in rank.steps if step.kind == kind and (not step.edge or _whole(rank, step))]
 
     @property
     def steady_hint(self) -> str:
@@ -381,6 +386,15 @@ class Trace:
             self._record(verdict)
         if verdict.outcome in (Outcome.FAIL, Outcome.REGRESSION):
             raise AssertionError(verdict.text)
+
+
+def _whole(rank: RankData, step: Step) -> bool:
+    """Whether a step at the window's start holds all it launched; a prefill usually is the first step there is.
+
+    The window may end inside the last step of a rank, so that one never counts as whole.
+    """
+    mine = rank.launches.step == step.index
+    return step.index < len(rank.steps) - 1 and bool((rank.launches.n_gpu[mine] > 0).all())
 
 
 def load_trace(path: str | Path, *, ranks: Sequence[str] | None = None) -> Trace:
