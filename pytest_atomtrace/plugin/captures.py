@@ -43,7 +43,9 @@ class Captures:
             pytest.skip.Exception: nothing can be captured here, or the replay directory lacks the case.
 
         """
+        from pytest_atomtrace.verdicts.evidence import near_path
         from pytest_atomtrace.verdicts.facts import case_facts
+        from pytest_atomtrace.verdicts.saved import beside
         from pytest_atomtrace.verdicts.trace import Trace
 
         record = item.stash.setdefault(RECORD, ItemRecord())
@@ -64,12 +66,13 @@ class Captures:
             engine=capture.engine,
             settings=self._state.settings,
             manifest=capture.manifest,
+            bench=beside(capture.directory, "bench.json"),
             record=lambda verdict: record.verdicts.append(verdict.as_dict()),
         )
         record.case = {**case_facts(trace), "capture_s": capture.capture_s}
         fatal = [str(finding) for finding in data.findings if finding.fatal and finding.scope == "all"]
         if fatal:
-            raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {capture.directory}")
+            raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {near_path(capture.directory)}")
         return trace
 
     def close(self) -> None:

@@ -68,9 +68,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 def _refuse_two_on_one(found: Sequence[tuple[object, pytest.Mark]], item: object) -> None:
     on_function = [mark for node, mark in found if node is item]
     if len(on_function) > 1:
-        raise ConfigError(
-            "two marks on one function; write one with lists, or put the shared fields on the module"
-        )
+        raise ConfigError("two marks on one function; write one with lists, or put the shared fields on the module")
 
 
 def _fields(mark: pytest.Mark) -> dict[str, object]:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.trace.data import RankData
     from pytest_atomtrace.verdicts.occurrences import Occurrences
-    from pytest_atomtrace.verdicts.trace import Trace
+    from pytest_atomtrace.verdicts.view import TraceView
 
 __all__ = ["op_in_graph"]
 
 
-def op_in_graph(trace: Trace, name: str, during: str | None, ranks: Sequence[RankData], seen: Occurrences) -> str:
+def op_in_graph(trace: TraceView, name: str, during: str | None, ranks: Sequence[RankData], seen: Occurrences) -> str:
     """A sentence, if `name` is a CPU op that `during` replays inside graphs, else an empty string."""
     if during is None or seen.count_all("kernel") or not seen.count_all("op"):
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.trace.names import short_name
@@ -9,7 +10,7 @@ from pytest_atomtrace.trace.names import short_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["LIMIT", "block", "count_of", "listed", "on_ranks", "shell_quoted", "shown"]
+__all__ = ["LIMIT", "block", "count_of", "listed", "near_path", "on_ranks", "shell_quoted", "shown"]
 
 LIMIT = 40
 _KEY_WIDTH = 9
@@ -46,6 +47,14 @@ def on_ranks(names: Sequence[str], *, any_of: bool = False) -> str:
 def shown(names: Iterable[str]) -> list[str]:
     """Kernel names for people: base names, each once, in order; raw ones fill a screen with template arguments."""
     return list(dict.fromkeys(short_name(name, 90) for name in names))
+
+
+def near_path(path: Path) -> str:
+    """The path relative to the current directory if it lies below it: shorter, and still good to paste."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def shell_quoted(text: str) -> str:

@@ -8,12 +8,12 @@ from pytest_atomtrace.verdicts.steps import Timing
 from pytest_atomtrace.verdicts.times import needed_steps
 
 if TYPE_CHECKING:
-    from pytest_atomtrace.verdicts.trace import Trace
+    from pytest_atomtrace.verdicts.view import TraceView
 
 __all__ = ["case_facts"]
 
 
-def case_facts(trace: Trace) -> dict[str, object]:
+def case_facts(trace: TraceView) -> dict[str, object]:
     """Ranks, steps, decode times of the slowest rank and health, as builtin types.
 
     ``p99_firm`` is false where fewer steady steps than a p99 needs are there.

@@ -23,9 +23,7 @@ LAYERS = ("kernel", "op", "annotation", "memory")
 class Occurrences:
     """Counts of a pattern's matches; `table` maps (rank, layer) to counts by phase."""
 
-    def __init__(
-        self, table: Mapping[tuple[str, str], Mapping[str, int]], names: Mapping[str, Sequence[str]]
-    ) -> None:
+    def __init__(self, table: Mapping[tuple[str, str], Mapping[str, int]], names: Mapping[str, Sequence[str]]) -> None:
         self._table = table
         self._names = names
 

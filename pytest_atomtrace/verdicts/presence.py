@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_atomtrace.trace.data import RankData, Step
-    from pytest_atomtrace.verdicts.trace import Trace
+    from pytest_atomtrace.verdicts.view import TraceView
 
 __all__ = ["Question", "absent", "called"]
 
@@ -79,7 +79,7 @@ class Question:
         return " ".join(words)
 
 
-def called(trace: Trace, question: Question) -> Verdict:
+def called(trace: TraceView, question: Question) -> Verdict:
     """Judge "this name is called".
 
     Raises:
@@ -129,7 +129,7 @@ def _spread(counts: Mapping[str, int]) -> str:
 
 
 def _wrong_counts(
-    trace: Trace,
+    trace: TraceView,
     question: Question,
     seen: Occurrences,
     layer: str,
@@ -156,9 +156,7 @@ def _wrong_counts(
     return Verdict(check, Outcome.FAIL, sentence, lines, facts={"rank": rank, "calls": count, "layer": layer})
 
 
-def _nowhere(
-    trace: Trace, question: Question, ranks: Sequence[RankData], seen: Occurrences, check: str
-) -> Verdict:
+def _nowhere(trace: TraceView, question: Question, ranks: Sequence[RankData], seen: Occurrences, check: str) -> Verdict:
     phase = f" during {question.during}" if question.during else ""
     layer = f" as {question.layer}" if question.layer else ""
     reason = op_in_graph(trace, question.name, question.during, ranks, seen)
@@ -178,7 +176,7 @@ def _nowhere(
 
 
 def _called_per_step(
-    trace: Trace, question: Question, pattern: Pattern, ranks: Sequence[RankData], check: str
+    trace: TraceView, question: Question, pattern: Pattern, ranks: Sequence[RankData], check: str
 ) -> Verdict:
     kind = question.during or ""
     want = question.per_step or 0
@@ -202,9 +200,7 @@ def _called_per_step(
             f"{question.name} is called {count_of(want, 'time')} in each of {count_of(total, kind + ' step')} "
             f"{on_ranks(list(tallies))}."
         )
-        return Verdict(
-            check, Outcome.PASS, sentence, block([("matched", listed(shown(sorted(names))))]), facts=facts
-        )
+        return Verdict(check, Outcome.PASS, sentence, block([("matched", listed(shown(sorted(names))))]), facts=facts)
     seen = occurrences(ranks, pattern)
     if not names and not seen.count_all("kernel"):
         return _nowhere(trace, question, ranks, seen, check)
@@ -234,7 +230,7 @@ def _tally_text(rank: str, tally: Counter[int], want: int) -> str:
     return f"{rank}: {listed(parts, limit=4)}{mark}"
 
 
-def absent(trace: Trace, question: Question) -> Verdict:
+def absent(trace: TraceView, question: Question) -> Verdict:
     """Judge "this name is not called".
 
     Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError
+from pytest_atomtrace.verdicts.measure import METRICS, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,22 +77,19 @@ class Timing:
         return self.quantile_ns(0.99)
 
 
-METRICS: dict[str, tuple[str, Callable[[Step], int]]] = {
-    "gpu_busy": ("union of the step's kernel intervals over all streams", lambda step: step.gpu_busy_ns),
-    "gpu_span": ("first kernel on the busiest stream to the last end", lambda step: step.gpu_span_ns),
-    "kernel_sum": ("plain sum of kernel durations", lambda step: step.kernel_sum_ns),
-    "cpu_span": (
-        "the label on the host: launch time under graphs",
-        lambda step: step.cpu_end_ns - step.cpu_start_ns,
-    ),
-}
-
-
 class Steps:
     """Steps of one kind over some ranks: an immutable selection, narrowed by its methods."""
 
-    def __init__(self, kind: str, by_rank: Sequence[tuple[RankData, Sequence[Step]]], settings: Settings) -> None:
+    def __init__(
+        self,
+        kind: str,
+        by_rank: Sequence[tuple[RankData, Sequence[Step]]],
+        settings: Settings,
+        *,
+        accepted_length: float | None = None,
+    ) -> None:
         self.kind = kind
+        self._accepted_length = accepted_length
         self._by_rank = tuple((rank, tuple(steps)) for rank, steps in by_rank)
         self._settings = settings
 
@@ -132,7 +130,7 @@ class Steps:
         names = [rank.name for rank, _ in self._by_rank]
         if name not in names:
             raise ConfigError(f"no rank {name!r}; there are {', '.join(names)}")
-        return Steps(self.kind, [pair for pair in self._by_rank if pair[0].name == name], self._settings)
+        return self._with([pair for pair in self._by_rank if pair[0].name == name])
 
     def steady(self) -> Steps:
         """Steps of one shape near the peak batch, away from the ends of each run (see the steady-state page)."""
@@ -150,14 +148,17 @@ class Steps:
         return self._narrowed(pick)
 
     def _narrowed(self, pick: Callable[[RankData, Sequence[Step]], Iterable[Step]]) -> Steps:
-        return Steps(
-            self.kind, [(rank, tuple(pick(rank, steps))) for rank, steps in self._by_rank], self._settings
-        )
+        return self._with([(rank, tuple(pick(rank, steps))) for rank, steps in self._by_rank])
+
+    def _with(self, by_rank: Sequence[tuple[RankData, Sequence[Step]]]) -> Steps:
+        return Steps(self.kind, by_rank, self._settings, accepted_length=self._accepted_length)
 
     def timing(self, metric: str) -> Timing:
-        """Times by one of `METRICS`."""
-        _, value = METRICS[metric]
-        return Timing(tuple(value(step) for step in self))
+        """Times by one of `METRICS`, rank after rank."""
+        values: list[int] = []
+        for rank, steps in self._by_rank:
+            values += measure(metric, rank, steps, accepted_length=self._accepted_length)
+        return Timing(tuple(values))
 
     @property
     def gpu_busy(self) -> Timing:
@@ -168,6 +169,26 @@ class Steps:
     def gpu_span(self) -> Timing:
         """First kernel on the step's busiest stream to the last kernel's end."""
         return self.timing("gpu_span")
+
+    @property
+    def iteration(self) -> Timing:
+        """All GPU activity from one label's start to the next one's: what a user feels."""
+        return self.timing("iteration")
+
+    @property
+    def per_token(self) -> Timing:
+        """Iteration time per accepted token; for speculative decoding.
+
+        Raises:
+            InconclusiveError: the tokens gained per step are not known.
+
+        """
+        return self.timing("per_token")
+
+    @property
+    def period(self) -> Timing:
+        """Start to start of consecutive labels on the host; carries the profiler's cost."""
+        return self.timing("period")
 
     @property
     def cpu_span(self) -> Timing:

@@ -6,20 +6,23 @@ import difflib
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InsufficientStepsError
+from pytest_atomtrace.trace.metrics import SPAN_LIMIT, prefill_per_ktok_ns
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration, parse_duration_ns
 from pytest_atomtrace.verdicts.evidence import block, count_of
+from pytest_atomtrace.verdicts.measure import METRICS, measure
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
-from pytest_atomtrace.verdicts.steps import METRICS, Timing
+from pytest_atomtrace.verdicts.steps import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_atomtrace.trace.data import RankData, Step
-    from pytest_atomtrace.verdicts.trace import Trace
+    from pytest_atomtrace.verdicts.view import TraceView
 
 __all__ = ["STATISTICS", "needed_steps", "step_time"]
 
+PER_KTOK = "prefill_per_ktok"
 STATISTICS = {
     "p50": lambda timing: timing.p50_ns,
     "p90": lambda timing: timing.p90_ns,
@@ -29,8 +32,6 @@ STATISTICS = {
 }
 # Two observations beyond the quantile: 1 / (1 - q) steps hold one on average, and one outlier is no tail.
 _FACTORS = {"p50": 1.0, "mean": 1.0, "max": 1.0, "p90": 2.5, "p99": 10.0}
-# Above this ratio of span to busy time a step waits for launches, and the profiler's cost is in the number.
-SPAN_LIMIT = 1.10
 
 
 def needed_steps(statistic: str, least: int) -> int:
@@ -39,7 +40,7 @@ def needed_steps(statistic: str, least: int) -> int:
 
 
 def step_time(
-    trace: Trace, kind: str, budgets: Mapping[str, str | None], *, metric: str, ranks: str | Sequence[str]
+    trace: TraceView, kind: str, budgets: Mapping[str, str | None], *, metric: str, ranks: str | Sequence[str]
 ) -> Verdict:
     """Judge the budgets of one kind of step; with ``ranks="worst"`` the slowest rank counts.
 
@@ -51,10 +52,12 @@ def step_time(
     limits = {name: parse_duration_ns(text, where=name) for name, text in budgets.items() if text is not None}
     if not limits:
         raise ConfigError(f'no budget given: write p50="9.5 ms" (or {", ".join(STATISTICS)})')
+    if metric == PER_KTOK:
+        return _prefill_rate(trace, kind, limits, ranks)
     if metric not in METRICS:
         close = difflib.get_close_matches(metric, METRICS, n=1)
         mean = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"metric {metric!r} is not one of {', '.join(METRICS)}{mean}")
+        raise ConfigError(f"metric {metric!r} is not one of {', '.join([*METRICS, PER_KTOK])}{mean}")
     if trace.case is not None and trace.case.load_dummy:
         raise ConfigError("load_dummy runs on random weights: its times say nothing, only counts do")
     trace.require("times")
@@ -66,14 +69,45 @@ def step_time(
         for statistic in limits:
             need = needed_steps(statistic, trace.settings.steady_min)
             if len(steps) < need:
-                raise InsufficientStepsError(
-                    kind, statistic, len(steps), need, rank=rank.name, hint=trace.steady_hint
-                )
-        value = METRICS[metric][1]
-        timings[rank.name] = (rank, steps, Timing(tuple(value(step) for step in steps)))
+                raise InsufficientStepsError(kind, statistic, len(steps), need, rank=rank.name, hint=trace.steady_hint)
+        values = measure(metric, rank, steps, accepted_length=trace.accepted_length)
+        if not values:
+            raise InsufficientStepsError(kind, metric, 0, 1, rank=rank.name, hint=trace.steady_hint)
+        timings[rank.name] = (rank, steps[: len(values)], Timing(values))
     if metric == "gpu_span":
         _refuse_launch_bound(timings, kind)
     return _judge(trace, kind, limits, metric, timings)
+
+
+def _prefill_rate(trace: TraceView, kind: str, limits: Mapping[str, int], ranks: str | Sequence[str]) -> Verdict:
+    """GPU busy time per 1,000 prompt tokens: one figure a window, so only a mean can be asked for."""
+    if kind != "prefill" or set(limits) != {"mean"}:
+        raise ConfigError(f'{PER_KTOK} is one figure a window of prefills: assert_step_time("prefill", mean=...)')
+    trace.require("times")
+    trace.require_kind(kind)
+    rates: dict[str, int] = {}
+    for rank in trace.select_ranks("all" if ranks == "worst" else ranks):
+        rate = prefill_per_ktok_ns(rank)
+        if rate is None:
+            have = sum(step.kind == kind for step in rank.steps)
+            hint = "The first step is left out; a smaller --max-num-batched-tokens makes more prefill steps."
+            raise InsufficientStepsError(kind, PER_KTOK, have, 4, rank=rank.name, hint=hint)
+        rates[rank.name] = round(rate)
+    worst = max(rates, key=lambda name: rates[name])
+    limit_ns = limits["mean"]
+    check = f"prefill time per 1,000 tokens <= {format_duration(limit_ns)}"
+    facts: dict[str, str | int | float | bool] = {
+        "mean_ns": rates[worst],
+        "mean_budget_ns": limit_ns,
+        "rank": worst,
+    }
+    figure = f"1,000 prompt tokens take {format_duration(rates[worst])} of GPU busy time on {worst}"
+    if rates[worst] <= limit_ns:
+        return Verdict(check, Outcome.PASS, f"{figure}, within {format_duration(limit_ns)}.", facts=facts)
+    over = (rates[worst] / limit_ns - 1) * 100
+    shown = [f"{name}: {format_duration(ns)}" for name, ns in sorted(rates.items(), key=lambda kv: -kv[1])][:8]
+    sentence = f"{figure}, over the budget of {format_duration(limit_ns)} by {over:.1f} %."
+    return Verdict(check, Outcome.FAIL, sentence, block([("ranks", shown), *trace.footer(None, kind)]), facts=facts)
 
 
 def _refuse_launch_bound(timings: Mapping[str, tuple[RankData, list[Step], Timing]], kind: str) -> None:
@@ -88,7 +122,7 @@ def _refuse_launch_bound(timings: Mapping[str, tuple[RankData, list[Step], Timin
 
 
 def _judge(
-    trace: Trace,
+    trace: TraceView,
     kind: str,
     limits: Mapping[str, int],
     metric: str,
@@ -145,7 +179,7 @@ def _rank_lines(timings: Mapping[str, tuple[RankData, list[Step], Timing]]) -> l
     return lines
 
 
-def _top_kernels(trace: Trace, rank: RankData, steps: Sequence[Step], timing: Timing) -> list[str]:
+def _top_kernels(trace: TraceView, rank: RankData, steps: Sequence[Step], timing: Timing) -> list[str]:
     median = min(range(len(steps)), key=lambda i: abs(timing.values_ns[i] - timing.p50_ns))
     rows = trace.kernels_of_step(rank, steps[median])[:5]
     total_ns = sum(row[2] for row in trace.kernels_of_step(rank, steps[median])) or 1

@@ -2,296 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pytest_atomtrace.errors import ConfigError, NoStepsError, UnhealthyTraceError
-from pytest_atomtrace.settings import Settings
-from pytest_atomtrace.trace.data import PHASES, RankData, Step, TraceData
 from pytest_atomtrace.trace.load import load
-from pytest_atomtrace.trace.names import Pattern, nearest, short_name
-from pytest_atomtrace.trace.steady import steady_steps
-from pytest_atomtrace.verdicts import presence, times
-from pytest_atomtrace.verdicts.evidence import shell_quoted
-from pytest_atomtrace.verdicts.kernels import KernelTable, kernel_table
-from pytest_atomtrace.verdicts.occurrences import matching_ids
-from pytest_atomtrace.verdicts.outcome import Outcome, Recorder, Verdict
-from pytest_atomtrace.verdicts.steps import Steps
+from pytest_atomtrace.verdicts import agreement, kernel_time, occupancy, order, presence, times
+from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.saved import beside
+from pytest_atomtrace.verdicts.view import RankTrace, TraceView
 
 if TYPE_CHECKING:
-    from pytest_atomtrace.cases.case import Case
-    from pytest_atomtrace.trace.health import Finding
+    from collections.abc import Sequence
 
 __all__ = ["RankTrace", "Trace", "load_trace"]
 
-# What a phase asked for by `during=` covers; any other word is a phase of its own.
-COMBINED = {"iteration": ("decode", "sample", "draft")}
-# Kinds whose few steps are all counted: a prefill phase seldom has runs of equal steps, and a count needs none.
-RUNS = ("decode", "eager_decode", "draft")
 
-
-class RankTrace:
-    """One rank of a trace."""
-
-    def __init__(self, trace: Trace, data: RankData) -> None:
-        self._trace = trace
-        self._data = data
-
-    @property
-    def name(self) -> str:
-        """The rank's directory name: ``rank_0``, ``dp0_tp1``, ``pp1_rank_0``."""
-        return self._data.name
-
-    @property
-    def path(self) -> Path:
-        """The trace file."""
-        return self._data.path
-
-    def steps(self, kind: str) -> Steps:
-        """Steps of one kind on this rank."""
-        return self._trace.steps(kind).rank(self.name)
-
-    def kernels(self, pattern: str | None = None, *, during: str | None = None) -> KernelTable:
-        """GPU activities of this rank by name."""
-        parsed = Pattern.parse(pattern) if pattern is not None else None
-        return kernel_table([self._data], pattern=parsed, phases=self._trace.phases_of(during), layer=None)
-
-    def __repr__(self) -> str:
-        return (
-            f"<RankTrace {self.name}: {len(self._data.steps)} steps, {len(self._data.name_id):,} GPU activities>"
-        )
-
-
-class Trace:
+class Trace(TraceView):
     """All ranks of one capture.
 
     The ``assert_*`` methods record a verdict whether they pass or fail. They raise AssertionError with the full
     evidence for "no", `InconclusiveError` where the trace cannot answer, and `ConfigError` for a wrong question.
     """
-
-    def __init__(
-        self,
-        data: TraceData,
-        *,
-        case: Case | None = None,
-        directory: Path | None = None,
-        engine: str = "file",
-        settings: Settings | None = None,
-        manifest: Mapping[str, object] | None = None,
-        record: Recorder | None = None,
-    ) -> None:
-        self.data = data
-        self.case = case
-        self.directory = directory if directory is not None else data.source
-        self.engine = engine
-        self.settings = settings if settings is not None else Settings()
-        self.manifest = manifest if manifest is not None else {}
-        self._record = record
-
-    def __repr__(self) -> str:
-        name = self.case.slug if self.case else str(self.directory)
-        return f"<Trace {name}: {len(self.data.ranks)} ranks>"
-
-    # What it holds
-
-    @property
-    def ranks(self) -> Mapping[str, RankTrace]:
-        """Ranks by name, in rank order."""
-        return {name: RankTrace(self, rank) for name, rank in self.data.ranks.items()}
-
-    @property
-    def health(self) -> tuple[Finding, ...]:
-        """Health findings, fatal or not."""
-        return self.data.findings
-
-    @property
-    def simulated(self) -> bool:
-        """True for captures of the built-in simulator, replayed ones included: their times are made up."""
-        return "sim" in (self.engine, self.manifest.get("engine"))
-
-    @property
-    def environment(self) -> Mapping[str, object]:
-        """What the capture's manifest and the first rank's trace say about the machine."""
-        first = next(iter(self.data.ranks.values()), None)
-        recorded = self.manifest.get("environment")
-        meta: Mapping[str, object] = dict(first.meta) if first is not None else {}
-        return {**meta, **(recorded if isinstance(recorded, Mapping) else {})}
-
-    @property
-    def bench(self) -> Mapping[str, object]:
-        """The workload's own figures inside the profiled window (they carry the profiler's cost)."""
-        recorded = self.manifest.get("bench")
-        return recorded if isinstance(recorded, Mapping) else {}
-
-    def steps(self, kind: str, *, bs: int | None = None, graph_bs: int | None = None) -> Steps:
-        """Steps of one kind on all ranks, in time order per rank."""
-        by_rank = [(rank, [step for step in rank.steps if step.kind == kind]) for rank in self.data.ranks.values()]
-        return Steps(kind, by_rank, self.settings).where(bs=bs, graph_bs=graph_bs)
-
-    @property
-    def decode(self) -> Steps:
-        """Decode steps."""
-        return self.steps("decode")
-
-    @property
-    def prefill(self) -> Steps:
-        """Prefill steps."""
-        return self.steps("prefill")
-
-    @property
-    def draft(self) -> Steps:
-        """Draft steps of speculative decoding."""
-        return self.steps("draft")
-
-    def kernels(
-        self, pattern: str | None = None, *, during: str | None = None, layer: str | None = None
-    ) -> KernelTable:
-        """GPU activities by name over all ranks.
-
-        Args:
-            pattern: a plain name, a glob, or ``re:`` and a regular expression.
-            during: a phase; None for everything, unattributed activities included.
-            layer: ``kernel`` or ``memory`` (memcpy, memset).
-
-        """
-        if layer not in (None, "kernel", "memory"):
-            raise ConfigError(f"layer={layer!r}: a kernel table holds kernel or memory")
-        parsed = Pattern.parse(pattern) if pattern is not None else None
-        ranks = list(self.data.ranks.values())
-        return kernel_table(ranks, pattern=parsed, phases=self.phases_of(during), layer=layer)
-
-    # What checks ask of it
-
-    def require(self, purpose: str) -> None:
-        """Refuse to judge on a trace that is unfit for `purpose` (``counts``, ``steps``, ``times``).
-
-        Raises:
-            UnhealthyTraceError: with the findings that forbid it.
-
-        """
-        scopes = {"all", purpose} | ({"steps", "counts"} if purpose == "times" else set())
-        fatal = [str(f) for f in self.data.findings if f.fatal and f.scope in scopes]
-        if fatal:
-            raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {self.directory}")
-
-    def require_kind(self, kind: str) -> None:
-        """Refuse a question about steps that no rank has.
-
-        Raises:
-            NoStepsError: naming the kinds that were seen.
-
-        """
-        seen = {step.kind for rank in self.data.ranks.values() for step in rank.steps}
-        if kind not in seen:
-            raise NoStepsError(kind, sorted(seen))
-
-    def phases_of(self, during: str | None) -> frozenset[str] | None:
-        """The phases that `during` covers, None for all.
-
-        Raises:
-            ConfigError: there is no such phase.
-
-        """
-        if during is None:
-            return None
-        if during in COMBINED:
-            return frozenset(COMBINED[during])
-        if during not in PHASES:
-            words = [*PHASES, *COMBINED]
-            close = difflib.get_close_matches(during, words, n=1)
-            mean = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"during={during!r} is no phase ({', '.join(words)}){mean}")
-        return frozenset((during,))
-
-    def select_ranks(self, ranks: str | Sequence[str]) -> list[RankData]:
-        """``all``, ``any``, one rank's name, or several.
-
-        Raises:
-            ConfigError: there is no such rank.
-
-        """
-        if ranks in ("all", "any"):
-            return list(self.data.ranks.values())
-        names = [ranks] if isinstance(ranks, str) else list(ranks)
-        missing = [name for name in names if name not in self.data.ranks]
-        if missing or not names:
-            there = ", ".join(self.data.ranks)
-            raise ConfigError(
-                f"ranks={ranks!r}: there is no {', '.join(missing) or 'rank named'}; there are {there}"
-            )
-        return [self.data.ranks[name] for name in names]
-
-    def steady_steps(self, rank: RankData, kind: str) -> list[Step]:
-        """Steady steps of one rank by the run's settings."""
-        settings = self.settings
-        return list(
-            steady_steps(rank, kind, skip_first=settings.steady_skip_first, skip_last=settings.steady_skip_last)
-        )
-
-    def countable_steps(self, rank: RankData, kind: str) -> list[Step]:
-        """Steps on which a count per step is judged: steady ones, or for prefill every whole one."""
-        if kind in RUNS:
-            return self.steady_steps(rank, kind)
-        return [step for step in rank.steps if step.kind == kind and (not step.edge or _whole(rank, step))]
-
-    @property
-    def steady_hint(self) -> str:
-        """How to get more steady steps."""
-        if self.case is None:
-            return "Steady steps are counted after the first 5 and before the last 2 of a run of equal steps."
-        return (
-            f"Raise osl (now {self.case.output_tokens}) or keep the batch steady "
-            f"(prompts_per_slot=1, range_ratio=1.0); see atomtrace steps {self.directory}"
-        )
-
-    def nearest_names(self, name: str, ranks: Sequence[RankData]) -> list[str]:
-        """Nearest names with layer, phases and calls, for "not found" texts."""
-        table = kernel_table(ranks, pattern=None, phases=None, layer="kernel")
-        by_name = {row.name: row for row in table}
-        ops = {op: counts for rank in ranks for op, counts in rank.op_counts.items()}
-        lines = []
-        for close in nearest(name, [*by_name, *ops]):
-            if close in by_name:
-                row = by_name[close]
-                phases = ", ".join(f"{phase} {n:,}" for phase, n in row.by_phase.items())
-                lines.append(f"{short_name(close, 80)}  (kernel: {phases})")
-            else:
-                phases = ", ".join(f"{phase} {n:,}" for phase, n in ops[close].items())
-                lines.append(f"{close}  (op: {phases})")
-        return lines
-
-    def first_step_with(self, rank: RankData, pattern: Pattern) -> str:
-        """``rank_0 step 3 decode[...]``: where a kernel first appears."""
-        hit = np.flatnonzero(matching_ids(rank, pattern)[rank.name_id] & (rank.step >= 0))
-        if not len(hit):
-            return ""
-        step = rank.steps[int(rank.step[hit[0]])]
-        return f"{rank.name} step {step.index}: {step.label.text}"
-
-    def kernels_of_step(self, rank: RankData, step: Step) -> list[tuple[str, int, int]]:
-        """(name, calls, summed ns) of one step's kernels, longest first."""
-        mine = (rank.step == step.index) & (rank.kind == 0)
-        ids = rank.name_id[mine]
-        calls = np.bincount(ids, minlength=len(rank.names))
-        total = np.bincount(ids, weights=rank.dur_ns[mine], minlength=len(rank.names))
-        rows = [(rank.names[i], int(calls[i]), int(total[i])) for i in np.flatnonzero(calls)]
-        return sorted(rows, key=lambda row: -row[2])
-
-    def footer(self, pattern: str | None, during: str | None) -> list[tuple[str, str]]:
-        """Where the evidence lies, and the command that shows more."""
-        match = f" --match {shell_quoted(pattern)}" if pattern else ""
-        phase = f" --during {during}" if during else ""
-        per_step = " --per-step" if during else ""
-        rows = [("case", f"{self.case.slug} ({self.engine})")] if self.case else []
-        rows.append(("trace", str(self.directory)))
-        rows.append(("more", f"atomtrace kernels {self.directory}{phase}{match}{per_step}"))
-        return rows
-
-    # What users assert
 
     def assert_kernel_called(
         self,
@@ -380,21 +111,108 @@ class Trace:
         budgets = {"p50": p50, "p90": p90, "p99": p99, "mean": mean, "max": max}
         self._settle(times.step_time(self, kind, budgets, metric=metric, ranks=ranks))
 
+    def assert_kernel_order(
+        self, names: Sequence[str], *, during: str = "decode", ranks: str | Sequence[str] = "all"
+    ) -> None:
+        """Assert that the calls of these kernels, taken together, repeat the given sequence in every steady step.
+
+        Within one stream calls are ordered by their starts; across streams only where one ends before the other
+        starts, so an overlap breaks the order.
+
+        Raises:
+            AssertionError: the order breaks; with rank, step and the calls around the place.
+            InconclusiveError: the trace cannot answer.
+            ConfigError: fewer than two names.
+
+        """
+        __tracebackhide__ = True
+        self._settle(order.kernel_order(self, names, during=during, ranks=ranks))
+
+    def assert_kernel_time(
+        self, name: str, *, during: str = "decode", per_step: str | None = None, share: str | None = None
+    ) -> None:
+        """Assert the GPU time of a kernel (a pattern) or a family (``family:moe_gemm``) per steady step.
+
+        Args:
+            name: pattern, or ``family:`` and a family of ``atomtrace summary``.
+            during: a kind of step.
+            per_step: budget of the median over steady steps, such as ``"1.2 ms"``; union over streams.
+            share: budget as a share of the step's GPU busy time, such as ``"30 %"``.
+
+        Raises:
+            AssertionError: over budget on the worst rank, or never called.
+            InconclusiveError: times cannot be believed, too few steady steps.
+            ConfigError: no budget, no such family.
+
+        """
+        __tracebackhide__ = True
+        self._settle(kernel_time.kernel_time(self, name, during=during, per_step=per_step, share=share))
+
+    def assert_gpu_busy(self, kind: str = "decode", *, at_least: str) -> None:
+        """Assert the share of a steady run, time between steps included, in which some kernel runs.
+
+        Raises:
+            AssertionError: the least busy rank is under ``at_least="90 %"``.
+            InconclusiveError: times cannot be believed, too few steady steps.
+            ConfigError: no share.
+
+        """
+        __tracebackhide__ = True
+        self._settle(occupancy.gpu_busy(self, kind, at_least=at_least))
+
+    def assert_gaps(self, *, longer_than: str, at_most: int, during: str = "decode") -> None:
+        """Assert how many idle gaps longer than ``"100 us"`` lie in a steady run, between steps too.
+
+        Gaps inside a graph do not exist in ROCm traces: consecutive graph kernels abut within 2 ns.
+
+        Raises:
+            AssertionError: a rank has more.
+            InconclusiveError: times cannot be believed, too few steady steps.
+            ConfigError: no duration, no whole number.
+
+        """
+        __tracebackhide__ = True
+        self._settle(occupancy.gaps(self, longer_than=longer_than, at_most=at_most, during=during))
+
+    def assert_launch_time(self, *, mean: str, api: str = "hipGraphLaunch") -> None:
+        """Assert the mean host cost of a launch API, such as ``mean="150 us"``.
+
+        A healthy graph launch costs about 50 us; torch on rocprofiler-sdk before 1.3.2 about 316 us (ATOM
+        tests/test_profiler_regression.py).
+
+        Raises:
+            AssertionError: the slowest rank is over it.
+            InconclusiveError: nothing was launched by `api`, or host times cannot be believed.
+            ConfigError: no duration.
+
+        """
+        __tracebackhide__ = True
+        self._settle(occupancy.launch_time(self, mean=mean, api=api))
+
+    def assert_ranks_agree(self, *, counts: bool = True, skew: str | None = None, during: str = "decode") -> None:
+        """Assert that the ranks of each tensor-parallel group call the same kernels and work equally long.
+
+        Args:
+            counts: equal calls per step of every kernel.
+            skew: how much longer than the middle rank the slowest may work, such as ``"5 %"``; collectives are
+                left out, since they wait for the slowest and hide which one it is.
+            during: a kind of step.
+
+        Raises:
+            AssertionError: a rank differs; named, with the kernel or the times.
+            InconclusiveError: the trace cannot answer.
+            ConfigError: nothing asked.
+
+        """
+        __tracebackhide__ = True
+        self._settle(agreement.ranks_agree(self, counts=counts, skew=skew, during=during))
+
     def _settle(self, verdict: Verdict) -> None:
         __tracebackhide__ = True
         if self._record is not None:
             self._record(verdict)
         if verdict.outcome in (Outcome.FAIL, Outcome.REGRESSION):
             raise AssertionError(verdict.text)
-
-
-def _whole(rank: RankData, step: Step) -> bool:
-    """Whether a step at the window's start holds all it launched; a prefill usually is the first step there is.
-
-    The window may end inside the last step of a rank, so that one never counts as whole.
-    """
-    mine = rank.launches.step == step.index
-    return step.index < len(rank.steps) - 1 and bool((rank.launches.n_gpu[mine] > 0).all())
 
 
 def load_trace(path: str | Path, *, ranks: Sequence[str] | None = None) -> Trace:
@@ -409,4 +227,7 @@ def load_trace(path: str | Path, *, ranks: Sequence[str] | None = None) -> Trace
             rank becomes a fatal health finding instead, so that the others can be looked at.
 
     """
-    return Trace(load(Path(path), ranks=ranks))
+    place = Path(path)
+    manifest, bench = beside(place, "manifest.json"), beside(place, "bench.json")
+    engine = str(manifest.get("engine", "file"))
+    return Trace(load(place, ranks=ranks), engine=engine, manifest=manifest, bench=bench)

@@ -33,8 +33,7 @@ def test_an_exceeded_budget_says_where_by_how_much_and_which_kernels(tmp_path: P
         trace.assert_step_time("decode", p50=f"{STEP_US} us")
     text = str(caught.value)
     assert text.splitlines()[0] == (
-        "decode p50 is 144.0 us on rank_1, over the budget of 120.0 us by 20.0 % (24.00 us); gpu_busy, "
-        "33 steady steps."
+        "decode p50 is 144.0 us on rank_1, over the budget of 120.0 us by 20.0 % (24.00 us); gpu_busy, 33 steady steps."
     )
     assert "rank_0: p50 120.0 us" in text
     assert "4 x flydsl_moe1_a_t32" in text

@@ -1,0 +1,42 @@
+"""What lies beside a saved capture: its manifest and the workload's figures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_atomtrace.trace.data import TraceData
+
+__all__ = ["accepted_length", "beside"]
+
+
+def beside(directory: Path, name: str) -> Mapping[str, object]:
+    """The JSON object in ``<directory>/<name>``; empty where there is none (a plain trace directory)."""
+    try:
+        value = json.loads((directory / name).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def accepted_length(data: TraceData, bench: Mapping[str, object]) -> float | None:
+    """Tokens that a sequence gains per decode step, None where the workload's figures are missing.
+
+    Every request's first token comes from its prefill, all others from decode steps, and a decode label counts
+    the sequences it advances (``d=``): (output tokens - requests) / sum of d. True for a window that holds the
+    whole workload.
+    """
+    tokens, requests = bench.get("output_tokens"), bench.get("completed")
+    if not isinstance(tokens, int) or not isinstance(requests, int) or tokens <= requests:
+        return None
+    advanced = [
+        sum(step.label.decodes or step.bs for step in rank.steps if step.kind in ("decode", "eager_decode"))
+        for rank in data.ranks.values()
+    ]
+    # Data parallel ranks each decode a share of the requests: their sum is the workload only with TP alone.
+    most = max(advanced, default=0)
+    return max(1.0, (tokens - requests) / most) if most else None
