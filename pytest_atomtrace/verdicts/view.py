@@ -233,6 +233,11 @@ class TraceView:
         return [step for step in rank.steps if step.kind == kind and (not step.edge or _whole(rank, step))]
 
     @property
+    def count_notes(self) -> tuple[str, ...]:
+        """What weakens a count per step: graph launches with no reference to compare their kernels with."""
+        return tuple(f.text for f in self.data.findings if f.code == "H05" and not f.fatal)
+
+    @property
     def steady_hint(self) -> str:
         """How to get more steady steps."""
         if self.case is None:

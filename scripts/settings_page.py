@@ -1,0 +1,46 @@
+"""Write docs/settings.md from the settings table; with --check, only say whether it is up to date."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pytest_atomtrace.settings import rows
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+
+
+def page() -> str:
+    """The page's text."""
+    lines = [
+        "# Settings",
+        "",
+        "<!-- Written by scripts/settings_page.py from pytest_atomtrace/settings.py. -->",
+        "",
+        "The command line wins over the environment, that over the ini file, that over the default. Durations carry a",
+        'unit (`"45 min"`); a bare number is seconds. Scope *run* is decided by the xdist controller for all workers,',
+        "scope *host* by each worker for its machine.",
+        "",
+        "| option | ini | environment | default | scope | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows():
+        choices = f" ({', '.join(row.choices)})" if row.choices else ""
+        cells = (f"`{row.option}`", f"`{row.ini}`", f"`{row.env}`", row.shown_default, row.scope, row.help + choices)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Write or check; the exit code of a check says whether the page is stale."""
+    if "--check" in sys.argv[1:]:
+        if PAGE.read_text(encoding="utf-8") != page():
+            print(f"{PAGE} is stale: python scripts/settings_page.py")
+            return 1
+        return 0
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
