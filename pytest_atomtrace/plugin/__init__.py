@@ -83,6 +83,6 @@ def atom_case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def atom_trace(request: pytest.FixtureRequest, atom_case: Case) -> Trace:
     """The trace of `atom_case`: captured once per run, shared by all its tests and all workers."""
-    from pytest_atomtrace.plugin import startup
+    from pytest_atomtrace.plugin.captures import captures_of
 
-    return startup.captures(request).trace(request.node, atom_case)
+    return captures_of(request.session).trace(request.node, atom_case)

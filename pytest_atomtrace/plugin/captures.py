@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.errors import InfraError, UnhealthyTraceError
-from pytest_atomtrace.plugin.state import CASE, RECORD, ItemRecord, State
+from pytest_atomtrace.plugin.state import CASE, RECORD, STATE, ItemRecord, State
 
 if TYPE_CHECKING:
     from pytest_atomtrace.capture.record import Capture
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
     from pytest_atomtrace.trace.data import TraceData
     from pytest_atomtrace.verdicts.trace import Trace
 
-__all__ = ["Captures"]
+__all__ = ["Captures", "captures_of"]
 
 # A rank of a long window is some 40 MB of columns; a session with many cases must not keep them all.
 TRACES_KEPT = 2
+
+
+def captures_of(session: pytest.Session) -> Captures:
+    """This process's captures, made when the first test asks."""
+    stash = session.config.stash
+    if CAPTURES not in stash:
+        stash[CAPTURES] = Captures(stash[STATE], session)
+        session.config.add_cleanup(stash[CAPTURES].close)
+    return stash[CAPTURES]
 
 
 class Captures:
@@ -52,7 +62,11 @@ class Captures:
         self._state.progress.test_starts()
         record.case = {"slug": case.slug}
         if case.slug not in self._loaded:
-            capture = self._obtain(item, case)
+            try:
+                capture = self._obtain(item, case)
+            except KeyboardInterrupt:
+                self._ignore_more_interrupts()
+                raise
             record.case = {"slug": case.slug, "directory": str(capture.directory), "engine": capture.engine}
             self._loaded[case.slug] = (capture, self._load(capture))
             while len(self._loaded) > TRACES_KEPT:
@@ -79,6 +93,12 @@ class Captures:
         """Give back whatever is still held."""
         if self._capture_session is not None:
             self._capture_session.close()
+
+    def _ignore_more_interrupts(self) -> None:
+        # A second SIGINT while a worker ends its session makes xdist take the session for a finished one and
+        # fail an assertion of its own (INTERNALERROR in the controller). The first one ends the worker anyway.
+        if self._state.worker != "main":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _load(self, capture: Capture) -> TraceData:
         from pytest_atomtrace.trace.load import load
@@ -126,3 +146,6 @@ class Captures:
         if capture is None:
             pytest.skip(f"--atom-replay: {explain_missing(directory, case)}")
         return capture
+
+
+CAPTURES: pytest.StashKey[Captures] = pytest.StashKey()

@@ -15,9 +15,7 @@ from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, worker_of
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_atomtrace.plugin.captures import Captures
-
-__all__ = ["captures", "configure", "unconfigure"]
+__all__ = ["configure", "unconfigure"]
 
 MARKERS = (
     "gpu: the test needs ATOM's GPUs (or --atom-replay, or --atom-backend=sim); given to every test with a case",
@@ -63,22 +61,10 @@ def _register_controller_parts(config: pytest.Config, state: State) -> None:
         config.pluginmanager.register(ControllerHooks(), "atomtrace-controller")
 
 
-def captures(request: pytest.FixtureRequest) -> Captures:
-    """This process's captures, made when the first test asks."""
-    from pytest_atomtrace.plugin.captures import Captures
-
-    state = request.config.stash[STATE]
-    if state.captures is None:
-        state.captures = Captures(state, request.session)
-    return state.captures
-
-
 def unconfigure(config: pytest.Config) -> None:
-    """Close captures and the progress descriptor; configure may have failed half-way."""
+    """Close the progress descriptor; configure may have failed half-way."""
     state = config.stash.get(STATE, None)
     if state is None:
         return
-    if state.captures is not None:
-        state.captures.close()
     state.progress.close()
     del config.stash[STATE]

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_atomtrace.cases.case import Case
-    from pytest_atomtrace.plugin.captures import Captures
     from pytest_atomtrace.plugin.mistakes import Mistakes
     from pytest_atomtrace.plugin.progress import Progress
     from pytest_atomtrace.settings import Settings
@@ -42,7 +41,6 @@ class State:
     controller_pid: int
     mistakes: Mistakes
     progress: Progress
-    captures: Captures | None = None
     collected_cases: bool = False
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pytest_atomtrace.plugin.collection import FAILED_COLLECTION
-from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT
+from pytest_atomtrace.plugin.state import REPORT_ATTRIBUTE, STATE, WORKER_INPUT
 
 if TYPE_CHECKING:
     from pytest_atomtrace.plugin.state import State
@@ -20,6 +20,12 @@ class Node(Protocol):
 
     config: pytest.Config
     workerinput: dict[str, object]
+
+
+class Scheduler(Protocol):
+    """The part of an xdist scheduler that we use."""
+
+    config: pytest.Config
 
 
 def run_input(state: State) -> dict[str, object]:
@@ -39,6 +45,20 @@ class ControllerHooks:
     def pytest_configure_node(self, node: Node) -> None:
         """Send the run's identity and settings to a worker."""
         node.workerinput[WORKER_INPUT] = run_input(node.config.stash[STATE])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Scheduler) -> None:
+        """Call the item of a worker that died during a capture an infra error: nothing was judged."""
+        from pytest_atomtrace.capture.store import open_attempt
+
+        state = sched.config.stash[STATE]
+        attempt = open_attempt(state.output / "runs" / state.run_id, crashitem)
+        if attempt is None:
+            return
+        text = f"{report.longrepr}\n{attempt} ended with it; it is not tried again in this run."
+        report.when = "setup"
+        report.longrepr = text
+        setattr(report, REPORT_ATTRIBUTE, {"case": {}, "verdicts": [], "trouble": "infra", "text": text})
 
     @pytest.hookimpl(tryfirst=True)  # before the terminal keeps it: the message must appear once
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

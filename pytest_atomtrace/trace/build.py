@@ -8,14 +8,14 @@ import numpy as np
 
 from pytest_atomtrace.trace.data import KERNEL, PHASES, Launches, RankData, Step
 from pytest_atomtrace.trace.stepmath import step_figures
-from pytest_atomtrace.trace.steps import attribute, is_graph_launch, is_launch
+from pytest_atomtrace.trace.steps import attribute, gather, is_graph_launch, is_launch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from pytest_atomtrace.trace.reader import EventTable, RankEvents
+    from pytest_atomtrace.trace.rankevents import EventTable, RankEvents
     from pytest_atomtrace.trace.steps import Attribution, LabelSpan
 
 __all__ = ["build_rank", "make_steps"]
@@ -26,14 +26,9 @@ def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
     found = attribute(events)
     gpu, calls = events.gpu, events.calls
     place = _time_order(found)
-    order = np.argsort(gpu.start_ns, kind="stable").astype(np.int32)
+    order = _sorted_rows(gpu.start_ns)
     launch = found.launch[order]
-    known = launch >= 0
-    launch_ns = np.full(len(gpu), -1, np.int64)
-    launch_ns[known] = calls.start_ns[launch[known]]
     graph_names = np.array([is_graph_launch(text) for text in events.names] or [False], np.bool_)
-    graph = np.zeros(len(gpu), np.bool_)
-    graph[known] = graph_names[calls.name_id[launch[known]]]
     data = RankData(
         name=name,
         path=path,
@@ -43,11 +38,11 @@ def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
         dur_ns=gpu.dur_ns[order],
         stream=gpu.where[order],
         correlation=gpu.link[order],
-        kind=gpu.extra[order].astype(np.int8),
+        kind=gpu.extra[order].astype(np.int8, copy=False),
         step=_renumbered(found.step[order], place),
         phase=found.phase[order],
-        launch_ns=launch_ns,
-        graph=graph,
+        launch_ns=gather(calls.start_ns, launch, -1),
+        graph=gather(graph_names[calls.name_id], launch, 0),
         steps=(),
         launches=_launches(events, found, place),
         op_counts=_counts(events, events.ops, found.op_phase),
@@ -63,6 +58,13 @@ def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
     return data
 
 
+def _sorted_rows(start: NDArray[np.int64]) -> NDArray[np.int32] | slice:
+    """Rows in time order; a slice (which copies nothing) where they are that already."""
+    if not (start[1:] < start[:-1]).any():
+        return slice(None)
+    return np.argsort(start, kind="stable").astype(np.int32)
+
+
 def _time_order(found: Attribution) -> NDArray[np.int32]:
     """New number of every label, so that numbers follow time."""
     starts = np.array([span.start_ns for span in found.spans], np.int64)
@@ -72,14 +74,14 @@ def _time_order(found: Attribution) -> NDArray[np.int32]:
 
 
 def _renumbered(step: NDArray[np.int32], place: NDArray[np.int32]) -> NDArray[np.int32]:
-    if not len(place):
-        return step
-    return np.where(step >= 0, place[np.maximum(step, 0)], np.int32(-1)).astype(np.int32)
+    return gather(place, step, -1)
 
 
 def _launches(events: RankEvents, found: Attribution, place: NDArray[np.int32]) -> Launches:
     calls = events.calls
-    carried = np.bincount(found.launch[found.launch >= 0], minlength=len(calls))
+    known = found.launch >= 0
+    carried = np.bincount(found.launch[known], minlength=len(calls))
+    kernels = np.bincount(found.launch[known & (events.gpu.extra == KERNEL)], minlength=len(calls))
     starts = np.array([is_launch(text) for text in events.names] or [False], np.bool_)
     keep = np.flatnonzero(starts[calls.name_id] | (carried > 0))
     keep = keep[np.argsort(calls.start_ns[keep], kind="stable")]
@@ -89,6 +91,7 @@ def _launches(events: RankEvents, found: Attribution, place: NDArray[np.int32]) 
         dur_ns=calls.dur_ns[keep],
         correlation=calls.link[keep],
         n_gpu=carried[keep].astype(np.int32),
+        n_kernels=kernels[keep].astype(np.int32),
         step=_renumbered(found.call_step[keep], place),
     )
 
@@ -107,12 +110,16 @@ def _counts(events: RankEvents, table: EventTable, phase: NDArray[np.int8]) -> d
 def make_steps(data: RankData, spans: list[LabelSpan]) -> tuple[Step, ...]:
     """Steps of `data` in time order; `spans` are their labels, numbered as `data.step` is."""
     count = len(spans)
-    kernels = np.flatnonzero(data.kind == KERNEL)
+    kernels: NDArray[np.int64] | slice = np.flatnonzero(data.kind == KERNEL)
+    if not (data.kind != KERNEL).any():
+        kernels = slice(None)
     figures = step_figures(
         data.step[kernels], data.start_ns[kernels], data.dur_ns[kernels], data.stream[kernels], count
     )
     owned = np.flatnonzero(data.step >= 0).astype(np.int32)
-    owned = owned[np.argsort(data.step[owned], kind="stable")]
+    owner = data.step[owned]
+    if (owner[1:] < owner[:-1]).any():
+        owned = owned[np.argsort(owner, kind="stable")]
     bounds = np.searchsorted(data.step[owned], np.arange(count + 1))
     graph = np.array([is_graph_launch(text) for text in data.names] or [False], np.bool_)
     launched = data.launches.step[graph[data.launches.name_id]] if len(data.launches) else np.empty(0, np.int32)

@@ -95,8 +95,10 @@ class Step:
 
 @dataclass
 class Launches:
-    """Host calls that started GPU activities, or were meant to; sorted by start. `n_gpu` is how many
-    activities carry the call's correlation, `step` the step whose label holds it (-1 = none).
+    """Host calls that started GPU activities, or were meant to; sorted by start.
+
+    `n_gpu` is how many activities carry the call's correlation, `n_kernels` how many of them are kernels,
+    `step` the step whose label holds the call (-1 = none).
     """
 
     name_id: _I32
@@ -104,6 +106,7 @@ class Launches:
     dur_ns: _I64
     correlation: _I64
     n_gpu: _I32
+    n_kernels: _I32
     step: _I32
 
     def __len__(self) -> int:

@@ -56,7 +56,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "moe_routing",
-        r"topk_gating|topk_softplus|topk_softmax|topk_sigmoid|(?:biased_)?grouped_topk|moe_fused_gate|hash_topk"
+        r"topk_gating|topk_softplus|topk_?softmax|topk_sigmoid|(?:biased_)?grouped_topk|moe_fused_gate|hash_topk"
         r"|[Mm]oe_?[Ss]orting|(?:flydsl|opus)\w*sorting|_topk_forward|bitmatrix|combined_routing|expert_data|moe_align|routing_compute",
         (
             "void aiter::topk_gating_kernel_opt<float, 8, 256, true>(float const*, int)",
@@ -68,6 +68,7 @@ RULES: tuple[Rule, ...] = (
             "_combined_routing_compute",
             "_sum_bitmatrix_rows",
             "_hash_topk_kernel",
+            "_ZN5aiter19topksoftmax_4x128x4E",
         ),
         ("flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8", "void aiter::top_k_per_row_decode<float>(int)"),
     ),
@@ -104,7 +105,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "indexer",
-        r"indexer|mqa_logits|top_k_per_row|index_score|_topk_index",
+        r"indexer|mqa_logits|top_k_per_row|radix_topk|index_score|_topk_index",
         (
             "void aiter::top_k_per_row_decode<float>(int)",
             "_gluon_deepgemm_fp8_paged_mqa_logits",

@@ -202,9 +202,7 @@ def _idle_tail(rank: RankData) -> list[Step]:
 def _row_cap(rank: RankData) -> list[Finding]:
     found = []
     if rank.event_count >= ROW_CAP:
-        text = (
-            f"{rank.event_count:,} events, at or above the profiler's row cap of {ROW_CAP:,}: the rest was dropped"
-        )
+        text = f"{rank.event_count:,} events, at or above the profiler's row cap of {ROW_CAP:,}: the rest was dropped"
         found.append(_finding("H06", text, fatal=True, rank=rank.name, count=rank.event_count))
     tail = _idle_tail(rank)
     if 1 < len(tail) < len(rank.steps):
@@ -307,7 +305,7 @@ def _graph_launches(rank: RankData) -> list[tuple[Step, int, int]]:
     rows = np.flatnonzero(graph[launches.name_id] & (launches.step >= 0))
     nth: Counter[int] = Counter()
     out = []
-    for step, count in zip(launches.step[rows].tolist(), launches.n_gpu[rows].tolist(), strict=True):
+    for step, count in zip(launches.step[rows].tolist(), launches.n_kernels[rows].tolist(), strict=True):
         out.append((rank.steps[step], nth[step], count))
         nth[step] += 1
     return out

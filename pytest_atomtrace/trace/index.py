@@ -47,7 +47,7 @@ _COLUMNS = (
     "launch_ns",
     "graph",
 )
-_LAUNCH_COLUMNS = ("name_id", "start_ns", "dur_ns", "correlation", "n_gpu", "step")
+_LAUNCH_COLUMNS = ("name_id", "start_ns", "dur_ns", "correlation", "n_gpu", "n_kernels", "step")
 _STEP_NUMBERS = (
     "cpu_start_ns",
     "cpu_end_ns",

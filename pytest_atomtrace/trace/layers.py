@@ -110,9 +110,7 @@ def _owners(origins: Sequence[KernelOrigin]) -> list[int | None]:
     return owners
 
 
-def _group(
-    rank: RankData, layers: list[int], members: list[list[KernelOrigin]], number: dict[int, int]
-) -> LayerGroup:
+def _group(rank: RankData, layers: list[int], members: list[list[KernelOrigin]], number: dict[int, int]) -> LayerGroup:
     rows = []
     for same in zip(*members, strict=True):
         time = sum(int(rank.dur_ns[origin.row]) for origin in same) / len(layers)

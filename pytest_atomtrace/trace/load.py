@@ -65,8 +65,27 @@ def load(
         raise TraceFileError(str(source), "holds no trace (*.pt.trace.json.gz in rank directories)")
     ordered = dict(sorted(loaded.items(), key=lambda item: rank_sort_key(item[0])))
     data = TraceData(ordered, tuple(findings), source)
-    data.findings = check(data)
+    data.findings = check(data, graph_references=_graph_references(data, files))
     return data
+
+
+def _graph_references(data: TraceData, files: Mapping[str, RankFiles]) -> dict[tuple[int, int | None], int]:
+    """What the graphs were captured with, where the server left capture traces (`--mark-trace`).
+
+    All TP ranks capture the same graphs, so the first rank that has captures answers for all.
+    """
+    captures = next((files[name].capture_traces for name in data.ranks if files[name].capture_traces), ())
+    if not captures:
+        return {}
+    from pytest_atomtrace.trace.ops import capture_references
+
+    steps = (step for rank in data.ranks.values() for step in rank.steps)
+    shapes = {(s.graph_bs, s.label.query_len) for s in steps if s.n_graph_launches == 1 and not s.edge}
+    try:
+        return capture_references(captures, sorted(shapes, key=str))
+    except TraceFileError:
+        # A broken capture trace says nothing about the run's own trace; its peers remain as reference.
+        return {}
 
 
 def _files(path: Path | Mapping[str, Path]) -> dict[str, RankFiles]:

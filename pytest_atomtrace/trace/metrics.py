@@ -107,8 +107,7 @@ def iterations(rank: RankData, *, kind: str = "decode") -> tuple[Iteration, ...]
     busy = grouped_union(number, left, left + rank.dur_ns[rows], len(pairs))
     count = np.bincount(number, minlength=len(pairs))
     return tuple(
-        Iteration(a, int(busy[n]), b.cpu_start_ns - a.cpu_start_ns, int(count[n]))
-        for n, (a, b) in enumerate(pairs)
+        Iteration(a, int(busy[n]), b.cpu_start_ns - a.cpu_start_ns, int(count[n])) for n, (a, b) in enumerate(pairs)
     )
 
 

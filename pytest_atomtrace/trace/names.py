@@ -73,7 +73,8 @@ def base_name(raw: str) -> str:
     mangled = read_mangled(name)
     if mangled is not None:
         return _mangled_base(mangled) or name
-    if "<" not in name and "(" not in name:
+    # "Memcpy DtoH (Device -> Host)" is kineto's own wording, no function with parameters.
+    if ("<" not in name and "(" not in name) or name.startswith(("Memcpy ", "Memset ")):
         return name
     return _demangled_base(name) or name
 
@@ -96,11 +97,7 @@ def _demangled_base(name: str) -> str:
     path, arguments = _split_function(name)
     if path.rpartition("::")[2] in WRAPPERS:
         for argument in arguments:
-            if (
-                not argument
-                or argument[0].isdigit()
-                or (argument[0] in "-(" and not argument.startswith(_ANONYMOUS))
-            ):
+            if not argument or argument[0].isdigit() or (argument[0] in "-(" and not argument.startswith(_ANONYMOUS)):
                 continue
             if argument in {"true", "false"} or _SCALARS.fullmatch(argument):
                 continue

@@ -21,16 +21,17 @@ from pytest_atomtrace.trace.reader import read_rank
 from pytest_atomtrace.trace.steps import is_launch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pytest_atomtrace.trace.data import RankData, Step
-    from pytest_atomtrace.trace.reader import EventTable, RankEvents
+    from pytest_atomtrace.trace.rankevents import EventTable, RankEvents
 
 __all__ = [
     "Capture",
     "CaptureLaunch",
     "KernelOrigin",
+    "capture_references",
     "find_capture",
     "layer_of",
     "match_kernels",
@@ -143,7 +144,25 @@ def _window(events: RankEvents, graph_bs: int | None) -> tuple[int, int, int]:
     for number, (low, high, bs) in enumerate(spans):
         if graph_bs is None or bs == graph_bs:
             return low, high, spans[number - 1][1] if number else lowest
+    if spans:
+        return lowest, lowest, lowest  # a combined file that has other sizes only
     return lowest, 1 << 62, lowest
+
+
+def capture_references(
+    captures: Sequence[Path], shapes: Iterable[tuple[int, int | None]]
+) -> dict[tuple[int, int | None], int]:
+    """Kernels that the graph of each (graph bs, query length) was captured with: the reference of H05.
+
+    Only captures that record launches without executing them count; a shape without one is left out.
+    """
+    found: dict[tuple[int, int | None], int] = {}
+    for graph_bs, query_len in dict.fromkeys(shapes):
+        path = find_capture(captures, graph_bs=graph_bs, query_len=query_len)
+        count = len(read_capture(path, graph_bs=graph_bs).recorded) if path is not None else 0
+        if count:
+            found[graph_bs, query_len] = count
+    return found
 
 
 class _Surroundings:
@@ -212,9 +231,7 @@ def _with_parents(members: list[tuple[int, int, str]]) -> tuple[list[int], list[
     return starts, out
 
 
-def match_kernels(
-    replayed: Sequence[str], recorded: Sequence[CaptureLaunch]
-) -> list[tuple[CaptureLaunch | None, str]]:
+def match_kernels(replayed: Sequence[str], recorded: Sequence[CaptureLaunch]) -> list[tuple[CaptureLaunch | None, str]]:
     """For every replayed kernel (in order) its launch in the capture and how it was found.
 
     By position where names agree; if the two sequences differ, by longest common subsequence.

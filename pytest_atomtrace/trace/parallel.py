@@ -9,31 +9,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from pytest_atomtrace import errors
 from pytest_atomtrace.errors import TraceFileError
 from pytest_atomtrace.trace.build import build_rank
 from pytest_atomtrace.trace.index import index_path, is_writable_place, read_index, trace_key, write_index
-from pytest_atomtrace.trace.reader import read_rank
+from pytest_atomtrace.trace.rankevents import merge_shares
+from pytest_atomtrace.trace.reader import read_rank, read_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_atomtrace.trace.data import RankData
+    from pytest_atomtrace.trace.rankevents import RankEvents
 
 __all__ = ["load_file", "load_files", "main"]
 
 # Starting a process and importing numpy costs about as much as reading 2 MB of gzip; below this total the
 # gain is not worth the second core.
 _PARALLEL_BYTES = 64 << 20
+# A single file of this size is shared out by blocks.
+_SHARED_BYTES = 8 << 20
 # A text below this is read as fast as its index.
 _INDEX_BYTES = 4 << 20
 _LOCK_SECONDS = 120.0
@@ -53,17 +55,19 @@ def load_files(files: Mapping[str, Path], *, jobs: int | None = None) -> dict[st
     if processes > 1 and (jobs or sum(map(_size, todo.values())) >= _PARALLEL_BYTES):
         out.update(_in_processes(todo, processes))
     else:
-        out.update({name: _caught(path, name) for name, path in todo.items()})
+        share = (jobs or _cpus()) if len(todo) == 1 else 1
+        out.update({name: _caught(path, name, processes=share) for name, path in todo.items()})
     return {name: out[name] for name in files}
 
 
-def load_file(path: Path, *, rank: str, index: bool = True) -> RankData:
+def load_file(path: Path, *, rank: str, index: bool = True, processes: int = 1) -> RankData:
     """Load one rank's trace, through its index if that is current, and write the index if it is not.
 
-    Whoever comes first reads under a lock; the others wait for its index. Raises TraceFileError.
+    Whoever comes first reads under a lock; the others wait for its index. A large file is read by up to
+    `processes` processes. Raises TraceFileError.
     """
     if not index or not is_writable_place(path) or not path.is_file():
-        return build_rank(rank, path, read_rank(path, rank=rank))
+        return build_rank(rank, path, _events(path, rank, processes))
     found = _from_index(path, rank)
     if found is not None:
         return found
@@ -73,7 +77,7 @@ def load_file(path: Path, *, rank: str, index: bool = True) -> RankData:
             return found
         # The key is taken before reading: a file that changes meanwhile gets an index that fits nothing.
         key = trace_key(path)
-        data = build_rank(rank, path, read_rank(path, rank=rank))
+        data = build_rank(rank, path, _events(path, rank, processes))
         if data.text_bytes >= _INDEX_BYTES:
             write_index(index_path(path), data, key)
         return data
@@ -92,6 +96,9 @@ def _from_index(path: Path, rank: str) -> RankData | None:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """One reader per file and host. A lock that cannot be had only costs double work, so no error."""
+    # filelock drags asyncio in, which a load through the index never needs.
+    from filelock import FileLock, Timeout
+
     directory = Path(tempfile.gettempdir()) / f"atomtrace-index-{os.getuid()}"
     name = path.resolve().as_posix().encode().hex()[-160:]
     lock = FileLock(directory / f"{name}.lock", timeout=_LOCK_SECONDS)
@@ -102,9 +109,36 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _caught(path: Path, rank: str) -> RankData | TraceFileError:
+def _events(path: Path, rank: str, processes: int) -> RankEvents:
+    """Read one file, in several processes if it is large enough to pay for their start."""
+    # More than four gain little: every process inflates and cuts the whole text.
+    processes = min(processes, 4)
+    if processes < 2 or _size(path) < _SHARED_BYTES:
+        return read_rank(path, rank=rank)
+    helpers: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory(prefix="atomtrace-") as scratch:
+        try:
+            for share in range(1, processes):
+                arguments = [str(path.resolve()), rank, str(share), str(processes), f"{scratch}/{share}"]
+                helpers.append(_reader_process(arguments))
+            shares = [read_share(path, rank=rank, share=0, of=processes)]
+            if any(helper.wait() for helper in helpers):
+                return read_rank(path, rank=rank)
+            for share in range(1, processes):
+                # Written a moment ago by our own child into our own 0700 directory.
+                shares.append(pickle.loads(Path(scratch, str(share)).read_bytes()))  # noqa: S301, PERF401
+        finally:
+            for helper in helpers:
+                helper.kill()
+                helper.communicate()
+    merged = merge_shares(shares)
+    # Shares that did not cut alike met a text on which cheap cuts fail; one process proves all of its own.
+    return merged if merged is not None and merged.event_count else read_rank(path, rank=rank)
+
+
+def _caught(path: Path, rank: str, *, processes: int = 1) -> RankData | TraceFileError:
     try:
-        return load_file(path, rank=rank)
+        return load_file(path, rank=rank, processes=processes)
     except TraceFileError as error:
         return error
 
@@ -121,6 +155,8 @@ def _cpus() -> int:
 
 
 def _in_processes(files: Mapping[str, Path], processes: int) -> dict[str, RankData | TraceFileError]:
+    from concurrent.futures import ThreadPoolExecutor
+
     # Largest first: the last file to start should be a small one.
     order = sorted(files, key=lambda name: -_size(files[name]))
     running: list[subprocess.Popen[bytes]] = []
@@ -138,13 +174,17 @@ def _in_processes(files: Mapping[str, Path], processes: int) -> dict[str, RankDa
             raise
 
 
+def _reader_process(arguments: list[str]) -> subprocess.Popen[bytes]:
+    # From a source tree that is not installed the package is found through the working directory.
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "pytest_atomtrace.trace.parallel", *arguments]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 def _one_process(
     path: Path, rank: str, scratch: Path, running: list[subprocess.Popen[bytes]]
 ) -> RankData | TraceFileError:
-    # From a source tree that is not installed the package is found through the working directory.
-    root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "pytest_atomtrace.trace.parallel", str(path.resolve()), rank, str(scratch)]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = _reader_process([str(path.resolve()), rank, str(scratch)])
     running.append(process)
     answer, complaint = process.communicate()
     if process.returncode:
@@ -167,8 +207,19 @@ def _rebuilt(facts: Mapping[str, str | int | bool], path: str, rank: str) -> Tra
 
 
 def main(arguments: list[str]) -> int:
-    """Body of a reader process: `TRACE RANK SCRATCH`; prints where the index lies, or the error's facts."""
-    path, rank, scratch = Path(arguments[0]), arguments[1], Path(arguments[2])
+    """Body of a reader process.
+
+    `TRACE RANK SCRATCH` loads a file and prints where its index lies, or the error's facts;
+    `TRACE RANK SHARE OF TARGET` writes one share of a file to TARGET.
+    """
+    path, rank, scratch = Path(arguments[0]), arguments[1], Path(arguments[-1])
+    if len(arguments) == 5:
+        try:
+            events = read_share(path, rank=rank, share=int(arguments[2]), of=int(arguments[3]))
+        except TraceFileError:
+            return 1  # the parent reads alone and meets the same fault
+        scratch.write_bytes(pickle.dumps(events, protocol=5))
+        return 0
     answer: dict[str, str | int | bool]
     try:
         key = trace_key(path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -21,63 +20,23 @@ from pytest_atomtrace.errors import EmptyTraceError, MalformedTraceError, Trunca
 from pytest_atomtrace.trace.events import EXACT_LIMIT_US, Columns, NeedExactTimes, decode_loose, decoder
 from pytest_atomtrace.trace.inflate import PIECE_BYTES, pieces
 from pytest_atomtrace.trace.jsontext import find_events, last_boundary, scan_events
+from pytest_atomtrace.trace.rankevents import EventTable, RankEvents
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from pytest_atomtrace.trace.events import _Table
 
-__all__ = ["EventTable", "RankEvents", "read_rank", "read_text"]
+__all__ = ["read_rank", "read_share", "read_text"]
 
-_I32: TypeAlias = "NDArray[np.int32]"
 _I64: TypeAlias = "NDArray[np.int64]"
 _EARLIER_CUTS = 2
+_PART = 1 << 16
 _CLOSE, _COMMA = b"],"
-
-
-@dataclass
-class EventTable:
-    """Columns of one group of events, in file order. Times are ns on the trace's own clock.
-
-    `where` is the stream of a GPU activity, else the number of the thread in `RankEvents.threads`; `link` is
-    the correlation of GPU activities and calls, the External id of annotations (-1 = none); `extra` is the
-    kind of a GPU activity (0 kernel, 1 memcpy, 2 memset) or the number of the launched kernel's name.
-    """
-
-    name_id: _I32
-    start_ns: _I64
-    dur_ns: _I64
-    where: _I32
-    link: _I64
-    extra: _I32
-
-    def __len__(self) -> int:
-        return len(self.name_id)
-
-
-@dataclass
-class RankEvents:
-    """Everything that one pass over a rank file keeps.
-
-    `meta` are the document's top level values beside `traceEvents`; `odd_times` counts events without a
-    usable time, which no table holds.
-    """
-
-    names: tuple[str, ...]
-    threads: tuple[tuple[int | str, int | str], ...]
-    gpu: EventTable
-    calls: EventTable
-    ops: EventTable
-    notes: EventTable
-    gpu_notes: EventTable
-    meta: dict[str, object]
-    event_count: int
-    odd_times: int
-    text_bytes: int
 
 
 def read_rank(path: Path, *, rank: str = "", detail: bool = False, piece_bytes: int = PIECE_BYTES) -> RankEvents:
@@ -93,24 +52,36 @@ def read_rank(path: Path, *, rank: str = "", detail: bool = False, piece_bytes: 
     return _read(text, str(path), rank, detail=detail)
 
 
-def read_text(
-    chunks: Iterable[bytes], *, name: str = "<text>", rank: str = "", detail: bool = False
-) -> RankEvents:
+def read_share(path: Path, *, rank: str, share: int, of: int) -> RankEvents:
+    """Read every `of`-th block of a trace, from the `share`-th on; all is inflated, which is cheap.
+
+    Blocks of other shares are cut but not decoded, so their cuts are not proven: whoever puts shares together
+    must check that all of them cut alike (`merge_shares` does).
+    """
+
+    def text() -> Iterator[bytes]:
+        return pieces(path, rank=rank)
+
+    return _read(text, str(path), rank, detail=False, share=share, of=of)
+
+
+def read_text(chunks: Iterable[bytes], *, name: str = "<text>", rank: str = "", detail: bool = False) -> RankEvents:
     """The same for text that is already at hand, in any division into chunks."""
     kept = list(chunks)
     return _read(lambda: iter(kept), name, rank, detail=detail)
 
 
-def _read(source: object, path: str, rank: str, *, detail: bool) -> RankEvents:
-    assert callable(source)
+def _read(
+    source: Callable[[], Iterator[bytes]], path: str, rank: str, *, detail: bool, share: int = 0, of: int = 1
+) -> RankEvents:
     was_enabled = gc.isenabled()
     # The collector walks every live object again and again while millions are made (3 times the time).
     gc.disable()
     try:
         try:
-            return _Pass(source(), path, rank, exact=False, detail=detail).run()
+            return _Pass(source(), path, rank, Columns(decoder(detail=detail)), share, of).run()
         except NeedExactTimes:
-            return _Pass(source(), path, rank, exact=True, detail=detail).run()
+            return _Pass(source(), path, rank, Columns(decoder(exact=True, detail=detail)), share, of).run()
     finally:
         if was_enabled:
             gc.enable()
@@ -123,12 +94,15 @@ class _Pass:
     becomes `]` and nothing is copied. `offset` is where the pending part starts in the document.
     """
 
-    def __init__(self, source: Iterator[bytes], path: str, rank: str, *, exact: bool, detail: bool) -> None:
+    def __init__(self, source: Iterator[bytes], path: str, rank: str, columns: Columns, share: int, of: int) -> None:
         self.source = source
         self.path = path
         self.rank = rank
-        self.exact = exact
-        self.columns = Columns(decoder(exact=exact, detail=detail))
+        self.exact = columns.decoder.exact
+        self.columns = columns
+        self.share = share
+        self.of = of
+        self.cuts: list[int] = []
         self.text = bytearray(b"[")
         self.offset = 0
         self.ended = False
@@ -146,7 +120,7 @@ class _Pass:
                 self._more()
         tail = self._tail(head)
         columns = self.columns
-        if not columns.count:
+        if not columns.count and self.of == 1:
             raise EmptyTraceError(self.path, "the trace has no events", self.rank)
         return RankEvents(
             names=tuple(columns.names),
@@ -160,6 +134,7 @@ class _Pass:
             event_count=columns.count,
             odd_times=columns.odd_times,
             text_bytes=self.offset,
+            cuts=self.cuts if self.of > 1 else [],
         )
 
     def _more(self, *, at_least: int = 1) -> None:
@@ -206,28 +181,39 @@ class _Pass:
     def _events(self) -> bool:
         """Take what the text holds of the array; True once its closing bracket is passed."""
         cut = len(self.text)
+        mine = len(self.cuts) % self.of == self.share
         for _ in range(1 + _EARLIER_CUTS):
             cut = last_boundary(self.text, cut)
             if not cut:
                 break
             comma = self.text.index(b",", cut)
             self.text[comma] = _CLOSE
-            try:
-                self.columns.take(memoryview(self.text)[: comma + 1])
-            except (msgspec.ValidationError, UnicodeDecodeError):
-                self.text[comma] = _COMMA
-                break
-            except msgspec.DecodeError:
+            if mine and not self._proven(memoryview(self.text)[: comma + 1]):
                 self.text[comma] = _COMMA
                 continue
             self._drop(comma + 1)
+            self.cuts.append(self.offset)
             return False
         return self._walk()
+
+    def _proven(self, block: memoryview) -> bool:
+        """Take a block; False if it is no JSON, so not cut at an event's end."""
+        try:
+            self.columns.take(block)
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            # Types that do not fit prove nothing about the cut, the loose decoder does.
+            try:
+                self._take_rows(decode_loose(bytes(block), exact=self.exact))
+            except (ValueError, TypeError):
+                return False
+        except msgspec.DecodeError:
+            return False
+        return True
 
     def _walk(self) -> bool:
         text = bytes(self.text[1:])
         scan = scan_events(text)
-        if scan.cut:
+        if scan.cut and not self.share:
             self._take_block(text[: scan.cut])
         if scan.stray >= 0:
             self._malformed("a brace closes nothing", scan.stray)
@@ -236,6 +222,7 @@ class _Pass:
             self._drop(scan.array_end + 2)
             return True
         if scan.cut:
+            self.cuts.append(self.offset)
             self._drop(scan.cut + 1)
             self._skip_comma()
         elif len(text) >= PIECE_BYTES:
@@ -270,6 +257,9 @@ class _Pass:
         except (ValueError, TypeError) as error:
             problem = f"an event is no JSON: {getattr(error, 'msg', error)}"
             self._malformed(problem, getattr(error, "pos", 1) - 1)
+        self._take_rows(rows)
+
+    def _take_rows(self, rows: list[dict[str, object]]) -> None:
         self.columns.take_loose(rows)
         categories = {c for row in rows if isinstance(c := row.get("cat"), str)}
         self.columns.decoder = self.columns.decoder.knowing(categories)
@@ -307,7 +297,7 @@ class _Pass:
             dur_ns=np.maximum(dur, 0),
             where=np.frombuffer(table.where, np.int32) if count else np.empty(0, np.int32),
             link=np.frombuffer(table.link, np.int64) if table.link else np.full(count, -1, np.int64),
-            extra=np.frombuffer(table.extra, np.int32) if table.extra else np.full(count, -1, np.int32),
+            extra=np.frombuffer(table.extra, table.extra.typecode) if table.extra else np.full(count, -1, np.int8),
         )
 
     def _ns(self, column: array[float]) -> _I64:
@@ -318,10 +308,11 @@ class _Pass:
         us = np.frombuffer(column, np.float64)
         if us.max() >= EXACT_LIMIT_US:
             raise NeedExactTimes
-        whole = np.floor(us)
-        ns = whole.astype(np.int64)
-        ns *= 1000
-        np.subtract(us, whole, out=whole)
-        whole *= 1000
-        ns += np.rint(whole).astype(np.int64)
+        ns = us.view(np.int64)
+        # In place and by parts: two more columns of temporaries would be the peak of the whole reading.
+        for low in range(0, len(us), _PART):
+            part = us[low : low + _PART]
+            whole = np.floor(part)
+            fraction = np.rint((part - whole) * 1000).astype(np.int64)
+            ns[low : low + _PART] = whole.astype(np.int64) * 1000 + fraction
         return ns

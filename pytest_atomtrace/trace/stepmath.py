@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-
-from pytest_atomtrace.trace.intervals import clip_overlaps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +18,8 @@ _I64: TypeAlias = "NDArray[np.int64]"
 
 # kineto rounds both ends of an interval to ns, so abutting kernels may seem to overlap by two.
 OVERLAP_TOLERANCE_NS = 2
+_BATCH_ROWS = 1 << 15
+_FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass
@@ -39,13 +40,18 @@ def clipped_ends(start: _I64, end: _I64, stream: _I32) -> _I64:
 
     One stream runs one kernel at a time; an overlap there is an artifact and the earlier kernel gives way.
     """
-    streams = np.unique(stream)
-    if len(streams) <= 1:
-        return clip_overlaps(start, end)
-    clipped = np.empty(len(end), np.int64)
-    for number in streams.tolist():
-        rows = np.flatnonzero(stream == number)
-        clipped[rows] = clip_overlaps(start[rows], end[rows])
+    clipped = np.array(end, np.int64)
+    following: dict[int, int] = {}
+    # From the end, by parts that fit the cache: each needs the first start after it on every stream.
+    for high in range(len(start), 0, -_BATCH_ROWS):
+        low = max(0, high - _BATCH_ROWS)
+        part = stream[low:high]
+        for number in np.unique(part).tolist():
+            rows = np.flatnonzero(part == number) + low
+            starts = start[rows]
+            limit = np.append(starts[1:], following.get(number, _FOREVER))
+            clipped[rows] = np.minimum(end[rows], limit)
+            following[number] = int(starts[0])
     return clipped
 
 
@@ -75,47 +81,63 @@ def _heads(group: _I32) -> NDArray[np.int64]:
 
 def step_figures(step: _I32, start: _I64, dur: _I64, stream: _I32, count: int) -> StepFigures:
     """Figures of `count` steps from kernel rows sorted by start; rows with step -1 only clip others."""
-    clipped = clipped_ends(start, start + dur, stream)
-    zeros = [np.zeros(count, np.int64) for _ in range(7)]
-    figures = StepFigures(*zeros)
+    right = clipped_ends(start, start + dur, stream)
+    figures = StepFigures(*(np.zeros(count, np.int64) for _ in range(7)))
     rows = np.flatnonzero(step >= 0)
+    group = step[rows]
     if not len(rows):
         return figures
-    rows = rows[np.argsort(step[rows], kind="stable")]
-    group = step[rows]
+    # Launches queue up, so rows nearly always come step by step; only interleaved steps need the sort.
+    if (group[1:] < group[:-1]).any():
+        rows = rows[np.argsort(group, kind="stable")]
+        group = step[rows]
+    heads = _heads(group)
+    # A few steps at a time: their rows stay in the cache, and temporaries stay small for any trace.
+    for low, high in _batches(heads, len(rows)):
+        part = rows[low:high]
+        _fill(figures, group[low:high], start[part], dur[part], right[part], stream[part])
+    return figures
+
+
+def _batches(heads: _I64, total: int) -> list[tuple[int, int]]:
+    cuts = [0]
+    for head in heads.tolist():
+        if head - cuts[-1] >= _BATCH_ROWS:
+            cuts.append(head)
+    return list(pairwise([*cuts, total]))
+
+
+def _fill(figures: StepFigures, group: _I32, left: _I64, length: _I64, right: _I64, stream: _I32) -> None:
     heads = _heads(group)
     owner = group[heads]
-    left, length, right = start[rows], dur[rows], clipped[rows]
-    figures.kernels[owner] = np.diff(np.append(heads, len(rows)))
+    figures.kernels[owner] = np.diff(np.append(heads, len(group)))
     figures.first_ns[owner] = left[heads]
     figures.last_ns[owner] = np.maximum.reduceat(right, heads)
     figures.sum_ns[owner] = np.add.reduceat(length, heads)
     cut = left + length - right
     cut[cut <= OVERLAP_TOLERANCE_NS] = 0
     figures.overlap_ns[owner] = np.add.reduceat(cut, heads)
-    figures.busy_ns[:] = grouped_union(group, left, right, count)
-    figures.span_ns[owner] = figures.last_ns[owner] - _busiest_first(group, left, right, stream[rows], owner)
-    return figures
+    local = np.repeat(np.arange(len(owner), dtype=np.int32), np.diff(np.append(heads, len(group))))
+    figures.busy_ns[owner] = grouped_union(local, left, right, len(owner))
+    figures.span_ns[owner] = figures.last_ns[owner] - _busiest_first(local, left, right, stream, len(owner))
 
 
-def _busiest_first(group: _I32, left: _I64, right: _I64, stream: _I32, owner: _I32) -> _I64:
+def _busiest_first(local: _I32, left: _I64, right: _I64, stream: _I32, count: int) -> _I64:
     """Start of each group's first kernel on the stream where that group is busiest.
 
     A side stream may begin early (a prefetch waiting for nothing), which is not where the step begins.
     """
-    streams, number = np.unique(stream, return_inverse=True)
-    if len(streams) == 1:
-        return left[_heads(group)]
+    streams = np.unique(stream)
     width = len(streams)
-    cell = group.astype(np.int64) * width + number
-    order = np.argsort(cell, kind="stable")
-    heads = np.flatnonzero(np.append(True, np.diff(cell[order]) != 0))
-    busy = np.add.reduceat((right - left)[order], heads)
-    first = left[order][heads]
-    cell_group = cell[order][heads] // width
-    # Sorted by group, then busy time, ties by the earlier start: the last of each group is the busiest.
-    best = np.lexsort((-first, busy, cell_group))
-    last = np.flatnonzero(np.append(np.diff(cell_group[best]) != 0, True))
-    result = first[best][last]
-    assert len(result) == len(owner)
-    return result
+    if width == 1:
+        return left[_heads(local)]
+    cell = local.astype(np.int64) * width + np.searchsorted(streams, stream)
+    # Sums below 2**53 are exact as floats.
+    busy = np.bincount(cell, weights=right - left, minlength=count * width)
+    # Kernels of no length must still beat a stream without any.
+    busy[np.bincount(cell, minlength=count * width) == 0] = -1
+    first = np.zeros(count * width, np.int64)
+    # Backwards, so that each cell ends with its earliest row.
+    first[cell[::-1]] = left[::-1]
+    found: _I64 = first.reshape(count, width)[np.arange(count), busy.reshape(count, width).argmax(axis=1)]
+    return found

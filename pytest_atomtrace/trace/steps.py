@@ -8,7 +8,7 @@ the label's. An activity belongs to the label that holds its launch record, foun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_atomtrace.trace.labels import Label
-    from pytest_atomtrace.trace.reader import EventTable, RankEvents
+    from pytest_atomtrace.trace.rankevents import EventTable, RankEvents
 
-__all__ = ["Attribution", "LabelSpan", "attribute", "is_graph_launch", "is_launch"]
+__all__ = ["Attribution", "LabelSpan", "attribute", "gather", "is_graph_launch", "is_launch"]
 
 _I8: TypeAlias = "NDArray[np.int8]"
 _I32: TypeAlias = "NDArray[np.int32]"
 _I64: TypeAlias = "NDArray[np.int64]"
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_PART = 1 << 16
 _FOREVER = np.iinfo(np.int64).max
 
 
@@ -78,15 +80,25 @@ def attribute(events: RankEvents) -> Attribution:
     launch = _launch_rows(events)
     timeline = _Timeline(spans, events)
     call_step, call_phase = timeline.locate(events.calls)
-    step = np.full(len(events.gpu), -1, np.int32)
-    phase = np.full(len(events.gpu), PHASES.index("unattributed"), np.int8)
-    known = launch >= 0
-    step[known] = call_step[launch[known]]
-    phase[known] = call_phase[launch[known]]
-    mismatches = _use_annotations(events, spans, step, phase, known)
+    step = gather(call_step, launch, -1)
+    phase = gather(call_phase, launch, PHASES.index("unattributed"))
+    mismatches = _use_annotations(events, spans, step, phase, launch >= 0)
     _, op_phase = timeline.locate(events.ops)
     _, note_phase = timeline.locate(events.notes)
     return Attribution(spans, step, phase, launch, call_step, op_phase, note_phase, mismatches)
+
+
+def gather(values: NDArray[_Scalar], index: _I32, missing: int) -> NDArray[_Scalar]:
+    """`values[index]`, and `missing` where the index is -1.
+
+    By parts: numpy widens a whole index to 64 bits first, which would double the peak of a large trace.
+    """
+    out = np.full(len(index), missing, values.dtype)
+    for low in range(0, len(index), _PART):
+        part = index[low : low + _PART]
+        known = np.flatnonzero(part >= 0)
+        out[low : low + _PART][known] = values[part[known]]
+    return out
 
 
 def _host_spans(events: RankEvents) -> list[LabelSpan]:
@@ -141,11 +153,11 @@ def _launch_rows(events: RankEvents) -> _I32:
     # A driver call may repeat its runtime call's correlation: the one that launches comes last and wins.
     order = np.lexsort((useful, calls.link)).astype(np.int32)
     links = calls.link[order]
-    found = np.searchsorted(links, gpu.link, side="right").astype(np.int32)
-    found -= 1
-    hit = (found >= 0) & (gpu.link > 0)
-    hit &= links[np.maximum(found, 0)] == gpu.link
-    none[hit] = order[found[hit]]
+    for low in range(0, len(gpu), _PART):
+        link = gpu.link[low : low + _PART]
+        found = np.searchsorted(links, link, side="right") - 1
+        hit = np.flatnonzero((found >= 0) & (link > 0) & (links[np.maximum(found, 0)] == link))
+        none[low : low + _PART][hit] = order[found[hit]]
     return none
 
 

@@ -35,9 +35,7 @@ class Kineto:
         event = {"ph": "X", "cat": cat, "name": name, "pid": pid, "tid": tid, "ts": ts, "dur": dur, "args": args}
         self.events.append(event)
 
-    def label(
-        self, text: str, ts: float, dur: float = 300.0, *, tid: int | None = None, linked: bool = True
-    ) -> int:
+    def label(self, text: str, ts: float, dur: float = 300.0, *, tid: int | None = None, linked: bool = True) -> int:
         """A host label; returns its External id."""
         self.external += 1
         args = {"External id": self.external} if linked else {}

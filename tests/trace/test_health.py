@@ -137,6 +137,23 @@ def test_h05_a_capture_reference_beats_what_most_launches_say() -> None:
     assert _codes(_graphs([3] * 6), graph_references=reference) == []
 
 
+def test_h05_capture_traces_beside_the_run_are_the_reference(tmp_path: Path) -> None:
+    capture = Kineto()
+    capture.label("capture_graph_bs_4", 1000.0, 1000.0)
+    for number in range(3):
+        capture.call(1010.0 + number, kernel=f"k{number}")
+    capture.write(tmp_path / "rank_0" / "capture_traces", "bs_4_q_1_rank0.json.gz")
+    Kineto().decodes(6, kernels=3).write(tmp_path / "rank_0")
+    assert load(tmp_path).findings == ()
+    Kineto().decodes(6, kernels=2).write(tmp_path / "rank_0")
+    (finding,) = load(tmp_path).findings
+    assert (finding.code, finding.fatal) == ("H05", True)
+    assert "carries 2 kernels, its capture 3" in finding.text
+    broken = tmp_path / "rank_0" / "capture_traces" / "bs_4_q_1_rank0.json.gz"
+    broken.write_text("x")
+    assert load(tmp_path).findings == ()
+
+
 def test_h05_piecewise_steps_may_have_different_counts_per_launch() -> None:
     trace = Kineto()
     for number in range(6):

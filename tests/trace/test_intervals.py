@@ -66,9 +66,7 @@ def test_unions_of_groups_that_interleave_are_each_their_own(rows: list[tuple[in
     assert grouped_union(group, start, end, 4).tolist() == expected
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 15), st.integers(-1, 3), st.integers(0, 2)), max_size=20)
-)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 15), st.integers(-1, 3), st.integers(0, 2)), max_size=20))
 @settings(max_examples=200)
 def test_step_figures_agree_with_a_plain_loop(rows: list[tuple[int, int, int, int]]) -> None:
     rows = sorted(rows)

@@ -145,9 +145,7 @@ def test_the_quick_check_sees_ends_that_cannot_be(tmp_path: Path) -> None:
         (b'{"traceEvents": [', TruncatedTraceError),
     ],
 )
-def test_what_is_no_export_is_named(
-    tmp_path: Path, quick: bool, content: bytes, error: type[TraceFileError]
-) -> None:
+def test_what_is_no_export_is_named(tmp_path: Path, quick: bool, content: bytes, error: type[TraceFileError]) -> None:
     path = tmp_path / "x.json.gz"
     path.write_bytes(content)
     with pytest.raises(error):

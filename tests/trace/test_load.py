@@ -45,7 +45,7 @@ def _same(a: RankData, b: RankData) -> None:
         left, right = getattr(a, name), getattr(b, name)
         assert left.dtype == right.dtype, name
         assert np.array_equal(left, right), name
-    for name in ("name_id", "start_ns", "dur_ns", "correlation", "n_gpu", "step"):
+    for name in ("name_id", "start_ns", "dur_ns", "correlation", "n_gpu", "n_kernels", "step"):
         assert np.array_equal(getattr(a.launches, name), getattr(b.launches, name)), name
     for name in ("names", "op_counts", "annotation_counts", "meta", "event_count", "text_bytes", "name", "path"):
         assert getattr(a, name) == getattr(b, name), name
@@ -176,3 +176,21 @@ def test_a_directory_that_is_read_only_gets_no_index_and_no_error(tmp_path: Path
 def test_a_small_trace_gets_no_index(tmp_path: Path) -> None:
     load(Kineto().decodes(10).write(tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == [p.name for p in tmp_path.glob("*.gz")]
+
+
+def test_one_large_file_is_shared_out_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Kineto().decodes(600).write(tmp_path)
+    alone = load(path, jobs=1).ranks["rank_0"]
+    monkeypatch.setattr(parallel, "_SHARED_BYTES", 0)
+    monkeypatch.setattr(parallel, "read_rank", None)
+    _same(load(path, jobs=2).ranks["rank_0"], alone)
+
+
+def test_a_large_file_that_ends_early_is_told_as_from_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Kineto().decodes(600).write(tmp_path / "rank_0")
+    path.write_bytes(path.read_bytes()[:-9])
+    monkeypatch.setattr(parallel, "_SHARED_BYTES", 0)
+    with pytest.raises(TruncatedTraceError, match="ends early"):
+        load(path, jobs=2)

@@ -43,6 +43,7 @@ RMSNORM = (
         ),
         (RMSNORM, "ck_tile::kentry<ck_tile::Rmsnorm2dFwd>"),
         ("void ck_tile::kentry<1, ck_tile::Rmsnorm2dFwd<X, Y> >(Z)", "ck_tile::kentry<ck_tile::Rmsnorm2dFwd>"),
+        ("Memcpy DtoH (Device -> Host)", "Memcpy DtoH (Device -> Host)"),
         ("_ZN", "_ZN"),
         ("_Znonsense", "_Znonsense"),
     ],
@@ -57,7 +58,7 @@ def test_a_wrapper_is_named_after_what_it_runs() -> None:
     add = f"{EW}<8, at::native::CUDAFunctor_add<c10::BFloat16>, std::array<char*, 3ul> >(int)"
     copy = (
         "void at::native::elementwise_kernel_manual_unroll<128, 4, at::native::gpu_kernel_impl<at::native::"
-        "direct_copy_kernel_cuda(at::TensorIteratorBase&)::{lambda()#3}::operator()() const::{lambda(int)#1}>(int)>(int)"
+        "direct_copy_kernel_cuda(at::X&)::{lambda()#3}::operator()() const::{lambda(int)#1}>(int)>(int)"
     )
     assert len({base_name(name) for name in (fill, add, copy)}) == 3
     assert base_name(copy).endswith("gpu_kernel_impl<at::native::direct_copy_kernel_cuda>>")

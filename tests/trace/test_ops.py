@@ -13,6 +13,7 @@ from pytest_atomtrace.trace.layout import find_ranks
 from pytest_atomtrace.trace.load import load_rank
 from pytest_atomtrace.trace.ops import (
     CaptureLaunch,
+    capture_references,
     find_capture,
     layer_of,
     match_kernels,
@@ -88,6 +89,13 @@ def test_replayed_kernels_get_op_and_layer_across_streams(tmp_path: Path) -> Non
         ("aiter::gemm", 0),
         ("aiter::gemm", 1),
     ]
+
+
+def test_captures_give_the_number_of_kernels_a_graph_must_replay(tmp_path: Path) -> None:
+    path = _capture(tmp_path)
+    assert capture_references([path], [(4, 1), (4, 1), (8, 1)]) == {(4, 1): 4}
+    legacy = path.rename(tmp_path / "capture_graph_m_ts_20260101_101010_123.pt.trace.json.gz")
+    assert capture_references([legacy], [(4, 1), (8, 1)]) == {(4, 1): 4}
 
 
 def test_a_capture_is_found_by_batch_and_query_length_of_either_era() -> None:

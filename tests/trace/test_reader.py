@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_atomtrace.errors import EmptyTraceError, MalformedTraceError, TraceFileError, TruncatedTraceError
-from pytest_atomtrace.trace.reader import RankEvents, read_rank, read_text
+from pytest_atomtrace.trace.rankevents import RankEvents, merge_shares
+from pytest_atomtrace.trace.reader import read_rank, read_share, read_text
 from tests.trace.builder import Kineto
 
 if TYPE_CHECKING:
@@ -255,3 +256,39 @@ def test_a_directory_and_a_missing_file_are_told(tmp_path: Path) -> None:
 def test_garbage_gives_a_typed_error_or_a_result_never_a_crash(data: bytes, prefix: bytes) -> None:
     with contextlib.suppress(TraceFileError):
         assert read_text([prefix + data]).event_count > 0
+
+
+@pytest.mark.parametrize("of", [2, 3])
+def test_shares_of_a_file_make_the_whole(tmp_path: Path, of: int) -> None:
+    trace = Kineto()
+    trace.op("aten::mm", 500.0)
+    trace.decodes(1500)
+    trace.events.insert(900, {"ph": "M", "name": "process_name", "pid": 1, "args": {"name": "x"}})
+    path = trace.write(tmp_path)
+    whole = read_rank(path)
+    shares = [read_share(path, rank="rank_0", share=number, of=of) for number in range(of)]
+    assert all(share.event_count for share in shares)
+    merged = merge_shares(shares)
+    assert merged is not None
+    assert sorted(_rows(merged)) == sorted(_rows(whole))
+    assert (merged.event_count, merged.meta, merged.text_bytes) == (
+        whole.event_count,
+        whole.meta,
+        whole.text_bytes,
+    )
+    assert len(merged.calls) == len(whole.calls)
+    assert set(merged.names) == set(whole.names)
+
+
+def test_shares_that_cut_differently_are_refused(tmp_path: Path) -> None:
+    # Objects inside arrays look like events to the cheap search; only the share that decodes sees it.
+    nested = {"list": [{"a": "x" * 40}] * 3000}
+    events = [_kernel(f"k{number}", number, args={"stream": 1, "more": nested}) for number in range(6)]
+    path = tmp_path / "n.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    assert len(read_rank(path).gpu) == 6
+    shares = []
+    for number in range(2):
+        with contextlib.suppress(TraceFileError):
+            shares.append(read_share(path, rank="rank_0", share=number, of=2))
+    assert len(shares) < 2 or merge_shares(shares) is None
