@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "FamilyDelta", "KernelDelta", "Side", "compare"]
 
-_Grid: TypeAlias = "dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64]]]"
+_I64: TypeAlias = "NDArray[np.int64]"
+_Grid: TypeAlias = "dict[tuple[str, str], tuple[_I64, _I64, _I64]]"
+# Calls, summed ns and exposed ns of a kernel per step.
+_Figures: TypeAlias = "tuple[int, int, int]"
 
 # Below both of these a change of a kernel's time per step is not shown as growth: 1 % is what two windows of
 # one server differ by, and 0.2 us is a handful of clock ticks.
@@ -55,8 +58,9 @@ class KernelDelta:
     """One kernel per step. `change` is grew, shrank, came, went, replaced or same.
 
     A replaced kernel had the name `before_name`: other template arguments of one function, or the only one of
-    its family that went while this one came with as many calls. `explains` is `delta_ns` as a share of the
-    step's difference (of GPU busy medians), None where the step hardly differs.
+    its family that went while this one came with as many calls. Times are sums of durations; `exposed_delta_ns` is
+    of what counts for the step (nothing of a side stream's kernel that runs behind the main stream). `explains` is
+    that as a share of the step's difference, None where the step hardly differs.
     """
 
     name: str
@@ -69,6 +73,7 @@ class KernelDelta:
     before_ns: int
     after_ns: int
     delta_ns: int
+    exposed_delta_ns: int
     explains: float | None
 
 
@@ -82,6 +87,7 @@ class FamilyDelta:
     before_ns: int
     after_ns: int
     delta_ns: int
+    exposed_delta_ns: int
     explains: float | None
 
     @property
@@ -96,7 +102,9 @@ def _is_same(before_ns: int, delta_ns: int) -> bool:
 
 @dataclass(frozen=True)
 class Difference:
-    """B against A. `explained` is the sum of all kernels' differences over the step's; copies count too."""
+    """B against A. `explained` is the sum of all kernels' exposed differences over the step's: near 1, since exposed
+    times add up to GPU busy and only medians do not.
+    """
 
     during: str
     a: Side
@@ -128,21 +136,26 @@ def compare(a: Trace, b: Trace, *, during: str = "decode", rank: str | None = No
     # A difference within the noise of a median explains nothing and divides badly.
     whole = delta if abs(delta) > 0.005 * max(side_a.busy_ns, 1) else None
     rows = _rows(grid_a, grid_b, whole)
-    in_sum = sum(row.delta_ns for row in rows)
+    exposed = sum(row.exposed_delta_ns for row in rows)
     return Difference(
         during=during,
         a=side_a,
         b=side_b,
         busy_delta_ns=delta,
-        kernels_delta_ns=in_sum,
-        explained=in_sum / whole if whole else None,
+        kernels_delta_ns=sum(row.delta_ns for row in rows if row.layer == "kernel"),
+        explained=exposed / whole if whole else None,
         calls_differ=any(row.before_calls != row.after_calls or row.change not in _TIMES for row in rows),
         families=_families(rows, whole),
-        kernels=tuple(sorted(rows, key=lambda row: (-abs(row.delta_ns), row.name))),
+        kernels=tuple(sorted(rows, key=_weight)),
     )
 
 
 _TIMES = ("grew", "shrank", "same")
+
+
+def _weight(row: KernelDelta) -> tuple[int, int, str]:
+    """What moved the step comes first, then what moved behind another stream."""
+    return -abs(row.exposed_delta_ns), -abs(row.delta_ns), row.name
 
 
 def _side(trace: Trace, during: str, rank: str | None) -> tuple[Side, _Grid]:
@@ -164,21 +177,20 @@ def _side(trace: Trace, during: str, rank: str | None) -> tuple[Side, _Grid]:
 def _joined(grids: Sequence[StepGrid]) -> _Grid:
     joined: _Grid = {}
     for key in dict.fromkeys(key for grid in grids for key in grid.keys):
-        calls, total = [], []
-        for grid in grids:
-            row = grid.row(*key)
-            calls.append(grid.calls[row] if row >= 0 else np.zeros(grid.steps, np.int64))
-            total.append(grid.total_ns[row] if row >= 0 else np.zeros(grid.steps, np.int64))
-        joined[key] = (np.concatenate(calls), np.concatenate(total))
+        rows = [(grid, grid.row(*key)) for grid in grids]
+        calls = [grid.calls[row] if row >= 0 else np.zeros(grid.steps, np.int64) for grid, row in rows]
+        total = [grid.total_ns[row] if row >= 0 else np.zeros(grid.steps, np.int64) for grid, row in rows]
+        exposed = [grid.exposed_ns[row] if row >= 0 else np.zeros(grid.steps, np.int64) for grid, row in rows]
+        joined[key] = (np.concatenate(calls), np.concatenate(total), np.concatenate(exposed))
     return joined
 
 
-def _typical(calls: NDArray[np.int64], total: NDArray[np.int64]) -> tuple[int, int]:
-    """Calls and ns per step: medians, or means for what fewer than half of the steps call."""
+def _typical(calls: _I64, total: _I64, exposed: _I64) -> _Figures:
+    """Figures per step: medians, or means for what fewer than half of the steps call."""
     if (calls > 0).mean() < 0.5:
-        return max(1, round(float(calls.mean()))), round(float(total.mean()))
+        return max(1, round(float(calls.mean()))), round(float(total.mean())), round(float(exposed.mean()))
     middle = (len(calls) - 1) // 2
-    return int(np.sort(calls)[middle]), int(np.sort(total)[middle])
+    return int(np.sort(calls)[middle]), int(np.sort(total)[middle]), int(np.sort(exposed)[middle])
 
 
 def _rows(grid_a: _Grid, grid_b: _Grid, whole: int | None) -> list[KernelDelta]:
@@ -197,12 +209,12 @@ def _rows(grid_a: _Grid, grid_b: _Grid, whole: int | None) -> list[KernelDelta]:
 def _row(
     key: tuple[str, str],
     old: tuple[str, str],
-    before: tuple[int, int] | None,
-    after: tuple[int, int] | None,
+    before: _Figures | None,
+    after: _Figures | None,
     whole: int | None,
 ) -> KernelDelta:
-    calls_a, ns_a = before or (0, 0)
-    calls_b, ns_b = after or (0, 0)
+    calls_a, ns_a, exposed_a = before or (0, 0, 0)
+    calls_b, ns_b, exposed_b = after or (0, 0, 0)
     delta = ns_b - ns_a
     if before is None:
         change = "came"
@@ -216,12 +228,25 @@ def _row(
         change = "grew" if delta > 0 else "shrank"
     name, layer = key
     of = family(name) if layer == "kernel" else "copy"
-    explains = delta / whole if whole else None
-    return KernelDelta(name, old[0], layer, of, change, calls_a, calls_b, ns_a, ns_b, delta, explains)
+    exposed = exposed_b - exposed_a
+    return KernelDelta(
+        name=name,
+        before_name=old[0],
+        layer=layer,
+        family=of,
+        change=change,
+        before_calls=calls_a,
+        after_calls=calls_b,
+        before_ns=ns_a,
+        after_ns=ns_b,
+        delta_ns=delta,
+        exposed_delta_ns=exposed,
+        explains=exposed / whole if whole else None,
+    )
 
 
 def _replaced(
-    before: dict[tuple[str, str], tuple[int, int]], after: dict[tuple[str, str], tuple[int, int]]
+    before: dict[tuple[str, str], _Figures], after: dict[tuple[str, str], _Figures]
 ) -> dict[tuple[str, str], tuple[str, str]]:
     """New key -> old key, where exactly one kernel went and one came of the same sort."""
     pairs: dict[tuple[str, str], tuple[str, str]] = {}
@@ -246,11 +271,21 @@ def _replaced(
 def _families(rows: Iterable[KernelDelta], whole: int | None) -> tuple[FamilyDelta, ...]:
     sums: dict[str, list[int]] = {}
     for row in rows:
-        mine = sums.setdefault(row.family, [0, 0, 0, 0])
-        for place, value in enumerate((row.before_calls, row.after_calls, row.before_ns, row.after_ns)):
+        mine = sums.setdefault(row.family, [0, 0, 0, 0, 0])
+        figures = (row.before_calls, row.after_calls, row.before_ns, row.after_ns, row.exposed_delta_ns)
+        for place, value in enumerate(figures):
             mine[place] += value
     found = [
-        FamilyDelta(name, calls_a, calls_b, ns_a, ns_b, ns_b - ns_a, (ns_b - ns_a) / whole if whole else None)
-        for name, (calls_a, calls_b, ns_a, ns_b) in sums.items()
+        FamilyDelta(
+            family=name,
+            before_calls=calls_a,
+            after_calls=calls_b,
+            before_ns=ns_a,
+            after_ns=ns_b,
+            delta_ns=ns_b - ns_a,
+            exposed_delta_ns=exposed,
+            explains=exposed / whole if whole else None,
+        )
+        for name, (calls_a, calls_b, ns_a, ns_b, exposed) in sums.items()
     ]
-    return tuple(sorted(found, key=lambda one: (-abs(one.delta_ns), one.family)))
+    return tuple(sorted(found, key=lambda one: (-abs(one.exposed_delta_ns), -abs(one.delta_ns), one.family)))

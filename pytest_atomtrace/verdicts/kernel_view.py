@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.trace.data import PHASES
-from pytest_atomtrace.trace.families import family
+from pytest_atomtrace.trace.families import FAMILIES, family
 from pytest_atomtrace.trace.labels import KINDS
 from pytest_atomtrace.trace.names import Pattern, base_name
 from pytest_atomtrace.verdicts.kernels import kernel_table
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.trace import Trace
 
 __all__ = ["KernelLine", "KernelView", "view_kernels"]
+
+_FAMILY = "family:"
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,13 @@ def view_kernels(
     rank: str | None = None,
     per_step: bool = False,
 ) -> KernelView:
-    """Answer `atomtrace kernels`.
+    """Answer `atomtrace kernels`; `match` is a pattern or ``family:`` and a family.
 
     Raises:
         ConfigError: a phase, rank or pattern that cannot be, or calls per step where there are no steps.
 
     """
-    try:
-        pattern = Pattern.parse(match) if match is not None else None
-    except ValueError as error:
-        raise ConfigError(str(error), "--match") from None
+    pattern, of_family = _parsed(match)
     ranks = trace.select_ranks(rank if rank is not None else "all")
     phases = trace.phases_of(during)
     calls = _Calls(trace, ranks, during) if per_step and layer != "op" else None
@@ -93,6 +93,9 @@ def view_kernels(
         table = kernel_table(ranks, pattern=pattern, phases=phases, layer=layer)
         lines = tuple(_line(row, calls) for row in table)
         whole_ns = kernel_table(ranks, pattern=None, phases=phases, layer=layer).total_ns
+    if of_family is not None:
+        lines = tuple(line for line in lines if line.family == of_family)
+    near = () if lines or match is None else _nearest(trace, ranks, match, of_family)
     return KernelView(
         source=str(trace.directory),
         pattern=match,
@@ -107,8 +110,31 @@ def view_kernels(
         total_ns=sum(line.total_ns or 0 for line in lines),
         whole_ns=whole_ns,
         rows=lines,
-        nearest=tuple(trace.nearest_names(match, ranks)) if match is not None and not lines else (),
+        nearest=near,
     )
+
+
+def _parsed(match: str | None) -> tuple[Pattern | None, str | None]:
+    if match is None:
+        return None, None
+    if match.startswith(_FAMILY):
+        name = match.removeprefix(_FAMILY).strip()
+        if name not in FAMILIES:
+            close = difflib.get_close_matches(name, FAMILIES, n=1)
+            mean = f"; did you mean {close[0]!r}?" if close else f" ({', '.join(FAMILIES)})"
+            raise ConfigError(f"there is no family {name!r}{mean}", "--match")
+        return None, name
+    try:
+        return Pattern.parse(match), None
+    except ValueError as error:
+        raise ConfigError(str(error), "--match") from None
+
+
+def _nearest(trace: Trace, ranks: Sequence[RankData], match: str, of_family: str | None) -> tuple[str, ...]:
+    if of_family is None:
+        return tuple(trace.nearest_names(match, ranks))
+    rows = kernel_table(ranks, pattern=None, phases=None, layer="kernel")
+    return tuple(dict.fromkeys(f"{_FAMILY}{row.family}" for row in rows))[:6]
 
 
 class _Calls:

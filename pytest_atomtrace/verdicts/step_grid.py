@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from pytest_atomtrace.trace.data import KERNEL, PHASES
+from pytest_atomtrace.trace.intervals import clip_overlaps, merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +29,17 @@ ITERATION_PHASES = frozenset({"sample", "iteration"})
 
 @dataclass(frozen=True)
 class StepGrid:
-    """One row per (name, layer) that occurs, one column per step; `total_ns` are plain sums of durations."""
+    """One row per (name, layer) that occurs, one column per step.
+
+    `total_ns` are plain sums of durations. `exposed_ns` gives every instant to one kernel, the one on the busiest
+    of the streams that work in it, so that a column of it adds up to the step's GPU busy time: what a side stream
+    does behind the main one has a sum and no exposure. Copies have none.
+    """
 
     keys: tuple[tuple[str, str], ...]
     calls: _I64
     total_ns: _I64
+    exposed_ns: _I64
 
     @property
     def steps(self) -> int:
@@ -91,5 +98,43 @@ def _grid(rank: RankData, column: _I64, width: int) -> StepGrid:
     calls = np.bincount(cell, minlength=size).astype(np.int64)
     # Sums of integer ns stay exact in float64 up to 2**53 ns.
     total = np.bincount(cell, weights=rank.dur_ns[rows], minlength=size).astype(np.int64)
+    kernels = rank.kind[rows] == KERNEL
+    mine = rows[kernels]
+    start = rank.start_ns[mine]
+    shown = np.zeros(len(rows), np.int64)
+    shown[kernels] = _exposed(column[mine], start, start + rank.dur_ns[mine], rank.stream[mine].astype(np.int64))
+    exposed = np.bincount(cell, weights=shown, minlength=size).astype(np.int64)
+    shape = (len(codes), width)
     keys = tuple((rank.names[c // 2], "memory" if c % 2 else "kernel") for c in codes.tolist())
-    return StepGrid(keys, calls.reshape(len(codes), width), total.reshape(len(codes), width))
+    return StepGrid(keys, calls.reshape(shape), total.reshape(shape), exposed.reshape(shape))
+
+
+def _exposed(step: _I64, start: _I64, end: _I64, stream: _I64) -> _I64:
+    """The part of each kernel that counts for its step's union: none of what a busier stream covers."""
+    exposed = np.zeros(len(start), np.int64)
+    if not len(start):
+        return exposed
+    # Steps may interleave in time, so each is moved to a stretch of its own.
+    shift = step * (int(end.max()) - int(start.min()) + 1)
+    start, end = start + shift, end + shift
+    streams, number = np.unique(stream, return_inverse=True)
+    busy = np.bincount(number, weights=end - start)
+    low = high = np.zeros(0, np.int64)
+    for place in np.argsort(-busy, kind="stable").tolist():
+        rows = np.flatnonzero(number == place)
+        rows = rows[np.argsort(start[rows], kind="stable")]
+        left, right = start[rows], clip_overlaps(start[rows], end[rows])
+        exposed[rows] = right - left - (_covered(right, low, high) - _covered(left, low, high))
+        if len(streams) > 1:
+            low, high = merge(np.concatenate((low, left)), np.concatenate((high, right)))
+    return exposed
+
+
+def _covered(at: _I64, low: _I64, high: _I64) -> _I64:
+    """How much of the time before each instant the disjoint, sorted intervals cover."""
+    if not len(low):
+        return np.zeros(len(at), np.int64)
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(high - low)))
+    place = np.searchsorted(low, at, side="right") - 1
+    inside = np.minimum(at, high[place]) - low[place]
+    return np.where(place >= 0, before[np.maximum(place, 0)] + inside, 0)

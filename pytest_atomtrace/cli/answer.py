@@ -1,0 +1,20 @@
+"""What a command hands back: an exit code, a document for machines, lines for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Answer"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`record` has stable keys and builtin types; `lines` makes (style, text) pairs for a width."""
+
+    code: int
+    record: Mapping[str, object]
+    lines: Callable[[int], Iterable[tuple[str, str]]]
