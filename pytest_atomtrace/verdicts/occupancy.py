@@ -78,7 +78,8 @@ def gaps(trace: TraceView, *, longer_than: str, at_most: int, during: str) -> Ve
 
     """
     limit_ns = parse_duration_ns(longer_than, where="longer_than")
-    if not isinstance(at_most, int) or isinstance(at_most, bool) or at_most < 0:
+    allowed: object = at_most  # specs bring values of any type
+    if not isinstance(allowed, int) or isinstance(allowed, bool) or allowed < 0:
         raise ConfigError(f"at_most must be a whole number, got {at_most!r}")
     trace.require("times")
     trace.require_kind(during)

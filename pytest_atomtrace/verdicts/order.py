@@ -16,6 +16,8 @@ from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from pytest_atomtrace.trace.data import RankData, Step
     from pytest_atomtrace.verdicts.view import TraceView
 
@@ -58,7 +60,11 @@ def kernel_order(trace: TraceView, names: Sequence[str], *, during: str, ranks: 
                 position, words = problem
                 lines = _lines(trace, rank, step, rows, position, names, during)
                 sentence = f"The order {wanted} breaks in {during} step {step.index} of {rank.name}: {words}."
-                facts = {"rank": rank.name, "step": step.index, "position": position}
+                facts: dict[str, str | int | float | bool] = {
+                    "rank": rank.name,
+                    "step": step.index,
+                    "position": position,
+                }
                 return Verdict(check, Outcome.FAIL, sentence, lines, facts=facts)
             repeats = len(rows) // len(names)
         seen_steps += len(steps)
@@ -69,12 +75,14 @@ def kernel_order(trace: TraceView, names: Sequence[str], *, during: str, ranks: 
     return Verdict(check, Outcome.PASS, sentence, facts={"steps": seen_steps, "repeats": repeats})
 
 
-def _calls(rank: RankData, step: Step, masks: np.ndarray) -> np.ndarray:
+def _calls(rank: RankData, step: Step, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     rows = step.rows[rank.kind[step.rows] == KERNEL]
-    return rows[masks.any(axis=0)[rank.name_id[rows]]]
+    asked: NDArray[np.bool_] = np.asarray(masks.any(axis=0))
+    found: NDArray[np.int32] = rows[asked[rank.name_id[rows]]]
+    return found
 
 
-def _first_break(rank: RankData, rows: np.ndarray, masks: np.ndarray) -> tuple[int, str] | None:
+def _first_break(rank: RankData, rows: NDArray[np.int32], masks: NDArray[np.bool_]) -> tuple[int, str] | None:
     """Position of the first call out of place and what is wrong there, None if the order holds."""
     length = len(masks)
     if not len(rows):
@@ -104,7 +112,7 @@ def _lines(
     trace: TraceView,
     rank: RankData,
     step: Step,
-    rows: np.ndarray,
+    rows: NDArray[np.int32],
     position: int,
     names: Sequence[str],
     during: str,

@@ -200,8 +200,8 @@ def _called_per_step(
             f"{question.name} is called {count_of(want, 'time')} in each of {count_of(total, kind + ' step')} "
             f"{on_ranks(list(tallies))}."
         )
-        matched = block([("matched", listed(shown(sorted(names))))])
-        return Verdict(check, Outcome.PASS, sentence, matched, trace.count_notes, facts)
+        lines = block([("matched", listed(shown(sorted(names))))])
+        return Verdict(check, Outcome.PASS, sentence, lines, trace.count_notes, facts)
     seen = occurrences(ranks, pattern)
     if not names and not seen.count_all("kernel"):
         return _nowhere(trace, question, ranks, seen, check)

@@ -8,7 +8,7 @@ MODES = {"no xdist": (), "two workers": ("-n", "2"), "xdist off": ("-p", "no:xdi
 HEAD = "atomtrace found"
 
 
-@pytest.fixture(params=MODES.values(), ids=MODES.keys())
+@pytest.fixture(params=list(MODES.values()), ids=list(MODES))
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     arguments: tuple[str, ...] = request.param
     return arguments

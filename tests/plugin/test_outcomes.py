@@ -48,7 +48,7 @@ SPEC = """
 """
 
 
-@pytest.fixture(params=MODES.values(), ids=MODES.keys())
+@pytest.fixture(params=list(MODES.values()), ids=list(MODES))
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     arguments: tuple[str, ...] = request.param
     return arguments
@@ -174,9 +174,7 @@ def test_a_replay_directory_that_is_not_there_is_infra(pytester: pytest.Pytester
 
 
 def test_a_trace_directory_with_other_ranks_than_the_case_is_inconclusive(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        "import pytest\n@pytest.mark.atom_case(model='m', tp=4)\ndef test_it(atom_trace): pass\n"
-    )
+    pytester.makepyfile("import pytest\n@pytest.mark.atom_case(model='m', tp=4)\ndef test_it(atom_trace): pass\n")
     result = run(pytester, f"--atom-replay={healthy(pytester)}")
     result.assert_outcomes(errors=1)
     assert "H01 rank-set" in result.stdout.str()
