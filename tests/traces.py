@@ -28,6 +28,7 @@ class Recipe:
     layers: int = LAYERS
     duration_us: float = 10.0
     extra: tuple[str, ...] = ()
+    extra_us: float | None = None
     renamed: dict[str, str] = field(default_factory=dict)
     replaced: dict[int, str] = field(default_factory=dict)
     lost: frozenset[int] = frozenset()
@@ -73,7 +74,8 @@ def events(recipe: Recipe) -> list[dict[str, Any]]:
             shown = recipe.renamed.get(name, name)
             if name == replaced:
                 replaced, shown = None, "stand_in_kernel"
-            out.kernel(shown, recipe.duration_us * factor)
+            usual = recipe.extra_us if name in recipe.extra and recipe.extra_us else recipe.duration_us
+            out.kernel(shown, usual * factor)
         host += 400.0
     return out.events
 

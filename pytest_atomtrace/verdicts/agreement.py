@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_atomtrace.errors import ConfigError, InsufficientStepsError
-from pytest_atomtrace.trace.collectives import COLLECTIVE_FAMILIES
+from pytest_atomtrace.trace.collectives import COLLECTIVE_FAMILIES, align_collectives
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.families import family
 from pytest_atomtrace.trace.intervals import union_length
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pytest_atomtrace.trace.data import RankData, Step
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["ranks_agree", "tp_groups", "work_ns"]
+__all__ = ["collective_waits", "ranks_agree", "tp_groups", "work_ns"]
+
+# Steps that are aligned call by call for an explanation; the picture does not change with more.
+ALIGNED_STEPS = 20
 
 
 def tp_groups(names: Sequence[str]) -> dict[str, list[str]]:
@@ -81,6 +84,31 @@ def ranks_agree(trace: TraceView, *, counts: bool, skew: str | None, during: str
         f"during {during}."
     )
     return Verdict(check, Outcome.PASS, sentence, facts={"ranks": len(steady), "groups": len(groups)})
+
+
+def collective_waits(trace: TraceView, steps: Mapping[str, Sequence[Step]], rank: str) -> list[str]:
+    """Who waits in collectives and who is late, in the tensor-parallel group of `rank`; empty for a group of one.
+
+    A slow kernel on one rank makes the all-reduce longer on all others: the wait is charged to the late rank.
+    """
+    group = next(members for members in tp_groups(list(trace.data.ranks)).values() if rank in members)
+    members = [name for name in group if name in steps]
+    if len(members) < 2:
+        return []
+    window = {name: list(steps[name])[:ALIGNED_STEPS] for name in members}
+    report = align_collectives({name: trace.data.ranks[name] for name in members}, window)
+    count = min(len(window[name]) for name in members)
+    if not report.calls or report.latest is None or not count:
+        return []
+    late, waits = report.latest, report.wait_ns
+    most = max(waits, key=lambda name: waits[name])
+    share = report.late_calls[late] / report.calls
+    return [
+        f"{late} comes last to {share * 100:.0f} % of the collectives; per step the others wait for it "
+        f"{format_duration(report.charged_ns[late] / count / (len(members) - 1))} on average",
+        f"transfer itself takes {format_duration(report.transfer_ns / count)} per step; {most} waits longest, "
+        f"{format_duration(waits[most] / count)}",
+    ]
 
 
 def _per_step(rank: RankData, steps: Sequence[Step]) -> dict[str, Counter[int]]:

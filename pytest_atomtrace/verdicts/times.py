@@ -9,6 +9,7 @@ from pytest_atomtrace.errors import ConfigError, InconclusiveError, Insufficient
 from pytest_atomtrace.trace.metrics import SPAN_LIMIT, prefill_per_ktok_ns
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration, parse_duration_ns
+from pytest_atomtrace.verdicts.agreement import collective_waits
 from pytest_atomtrace.verdicts.evidence import block, count_of
 from pytest_atomtrace.verdicts.measure import METRICS, measure
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
@@ -161,6 +162,7 @@ def _judge(
                 f"step {steps[slowest].index} {steps[slowest].label.text}: "
                 f"{format_duration(timing.values_ns[slowest])}",
             ),
+            ("waiting", collective_waits(trace, {name: steps for name, (_, steps, _) in timings.items()}, name)),
             ("kernels", _top_kernels(trace, rank, steps, timing)),
             *trace.footer(None, kind),
         ]

@@ -18,9 +18,7 @@ V4 = "deepseek-ai/DeepSeek-V4-Pro"
 
 def test_the_slug_reads_like_the_case() -> None:
     assert Case(V4, tp=8, conc=64).slug == "DeepSeek-V4-Pro-tp8-isl1024-osl128-conc64"
-    assert (
-        Case(V4, tp=4, dp=2, range_ratio=0.8, conc=1).slug == "DeepSeek-V4-Pro-tp4-dp2-isl1024-osl128-conc1-rr0.8"
-    )
+    assert Case(V4, tp=4, dp=2, range_ratio=0.8, conc=1).slug == "DeepSeek-V4-Pro-tp4-dp2-isl1024-osl128-conc1-rr0.8"
     assert Case(V4, dp_attention=True, mark_trace=True, chat_template=True).slug.endswith(
         "-dpa-isl1024-osl128-conc64-chat-mark"
     )
@@ -40,9 +38,7 @@ def test_the_order_of_env_is_no_identity() -> None:
     assert one.server_key == other.server_key
 
 
-@pytest.mark.parametrize(
-    "change", [{"isl": 8}, {"osl": 9}, {"conc": 2}, {"prompts_per_slot": 2}, {"range_ratio": 0.5}]
-)
+@pytest.mark.parametrize("change", [{"isl": 8}, {"osl": 9}, {"conc": 2}, {"prompts_per_slot": 2}, {"range_ratio": 0.5}])
 def test_the_load_does_not_change_the_server(change: dict[str, object]) -> None:
     changed = dataclasses.replace(Case(V4), **change)  # type: ignore[arg-type]
     assert changed.server_key == Case(V4).server_key

@@ -19,9 +19,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> tuple[int, str]:
     return int(result.ret), result.stdout.str() + result.stderr.str()
 
 
-def test_every_mistake_is_listed_with_place_and_suggestion(
-    pytester: pytest.Pytester, mode: tuple[str, ...]
-) -> None:
+def test_every_mistake_is_listed_with_place_and_suggestion(pytester: pytest.Pytester, mode: tuple[str, ...]) -> None:
     pytester.makepyfile(
         test_one="""
         import pytest
@@ -183,9 +181,7 @@ def test_what_is_seldom_meant_warns_at_collection(pytester: pytest.Pytester) -> 
         (("-o", "atom_port=many"), "ini atom_port: 'many' is not a whole number"),
     ],
 )
-def test_wrong_options_name_their_source(
-    pytester: pytest.Pytester, arguments: tuple[str, ...], words: str
-) -> None:
+def test_wrong_options_name_their_source(pytester: pytest.Pytester, arguments: tuple[str, ...], words: str) -> None:
     result = pytester.runpytest_subprocess(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert words in result.stderr.str()

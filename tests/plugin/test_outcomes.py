@@ -199,9 +199,7 @@ def test_require_gpu_turns_the_skip_into_an_error(pytester: pytest.Pytester, mod
     assert set(map(tuple, junit(pytester).values())) == {("error",)}
 
 
-@pytest.mark.parametrize(
-    ("test", "code"), [("test_too_few_steps", 75), ("test_missing_kernel", 1), ("test_passes", 0)]
-)
+@pytest.mark.parametrize(("test", "code"), [("test_too_few_steps", 75), ("test_missing_kernel", 1), ("test_passes", 0)])
 def test_no_answer_can_have_an_exit_code_of_its_own(
     pytester: pytest.Pytester, mode: tuple[str, ...], test: str, code: int
 ) -> None:
@@ -216,9 +214,7 @@ def test_a_failure_beside_no_answer_keeps_exit_code_one(pytester: pytest.Pyteste
     assert result.ret == 1
 
 
-def test_reruns_do_not_turn_no_answer_into_something_else(
-    pytester: pytest.Pytester, mode: tuple[str, ...]
-) -> None:
+def test_reruns_do_not_turn_no_answer_into_something_else(pytester: pytest.Pytester, mode: tuple[str, ...]) -> None:
     pytest.importorskip("pytest_rerunfailures")
     pytester.makepyfile(SPEC)
     result = run(pytester, f"--atom-replay={healthy(pytester)}", "--reruns=1", *mode)

@@ -155,3 +155,16 @@ def test_prefill_time_per_thousand_tokens_needs_more_steps(tmp_path: Path) -> No
         trace_of(tmp_path, Recipe()).assert_step_time("prefill", mean="1 s", metric="prefill_per_ktok")
     with pytest.raises(ConfigError, match="one figure a window"):
         trace_of(tmp_path, Recipe()).assert_step_time("decode", mean="1 s", metric="prefill_per_ktok")
+
+
+def test_the_late_rank_is_named_and_not_the_waiting_ones(tmp_path: Path) -> None:
+    # rank_2 works 20 us longer before the collective, in which the others then wait for it.
+    collective = "void aiter::cross_device_reduce_2stage<std::bfloat16_t, 8, false>(aiter::RankData*)"
+    early = Recipe(extra=(collective,), extra_us=30.0)
+    late = Recipe(extra=(collective,), extra_us=10.0, duration_us=10.0 + 20.0 / (3 * LAYERS))
+    trace = trace_of(tmp_path, early, early, late)
+    with pytest.raises(AssertionError) as caught:
+        trace.assert_step_time("decode", p50="1 us")
+    assert "rank_2 comes last to 100 % of the collectives; per step the others wait for it 20.00 us" in str(
+        caught.value
+    )
