@@ -65,7 +65,7 @@ def health(arguments: argparse.Namespace, screen: Screen) -> Answer:
     from pytest_atomtrace.errors import EmptyTraceError, MalformedTraceError, TraceFileError, TruncatedTraceError
     from pytest_atomtrace.report.health_rows import health_lines
     from pytest_atomtrace.report.records import record
-    from pytest_atomtrace.trace.health import TITLES, Finding
+    from pytest_atomtrace.trace.finding import TITLES, Finding
     from pytest_atomtrace.verdicts.health_view import view_health
 
     ranks: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_atomtrace.report.tables import Line
-    from pytest_atomtrace.trace.health import Finding
+    from pytest_atomtrace.trace.finding import Finding
     from pytest_atomtrace.verdicts.health_view import HealthView
 
 __all__ = ["health_lines"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_atomtrace.report.tables import Line
-    from pytest_atomtrace.trace.health import Finding
+    from pytest_atomtrace.trace.finding import Finding
     from pytest_atomtrace.verdicts.summary import Spread, Summary
 
 __all__ = ["health_line", "summary_lines"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pytest_atomtrace.trace.health import Finding
+    from pytest_atomtrace.trace.finding import Finding
     from pytest_atomtrace.trace.labels import Label
 
 __all__ = ["KERNEL", "MEMCPY", "MEMSET", "PHASES", "Launches", "RankData", "Step", "TraceData"]

@@ -6,12 +6,12 @@ A fatal finding makes every question in its scope inconclusive: an error, never 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_atomtrace.trace.data import KERNEL
+from pytest_atomtrace.trace.finding import TITLES, Finding
 from pytest_atomtrace.trace.layout import expected_global_rank
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.trace.steps import is_graph_launch, is_launch
@@ -21,22 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.trace.data import RankData, Step, TraceData
 
-__all__ = ["ROW_CAP", "SCOPES", "TITLES", "Finding", "check", "check_rank", "rank_set_findings"]
-
-SCOPES = ("all", "times", "steps", "counts", "span")
-TITLES = {
-    "H01": "rank-set",
-    "H02": "truncated",
-    "H03": "no-gpu",
-    "H04": "empty-steps",
-    "H05": "lossy",
-    "H06": "row-cap",
-    "H07": "no-labels",
-    "H08": "rank-mismatch",
-    "H09": "overlaps",
-    "H12": "profiler-cost",
-    "H14": "annotation-mismatch",
-}
+__all__ = ["ROW_CAP", "check", "check_rank", "rank_set_findings"]
 
 # kineto's default limit of activity records in one window.
 ROW_CAP = 5_000_000
@@ -47,27 +32,6 @@ _OVERLAP_SHARE = 0.05
 # tests/test_profiler_regression.py; ROCm/rocm-systems#4401).
 _GRAPH_LAUNCH_LIMIT_NS = 150_000
 _SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One doubt about a trace.
-
-    `scope` says which questions a fatal finding forbids: `all`, `times` (any duration), `steps` (anything
-    per step or phase), `counts`, `span` (span and launch metrics). `count` is how often it was seen.
-    """
-
-    code: str
-    title: str
-    fatal: bool
-    scope: str
-    text: str
-    rank: str = ""
-    count: int = 0
-
-    def __str__(self) -> str:
-        rank = f" {self.rank}:" if self.rank else ""
-        return f"{self.code} {self.title}:{rank} {self.text}"
 
 
 def _finding(code: str, text: str, *, fatal: bool, scope: str = "all", rank: str = "", count: int = 0) -> Finding:

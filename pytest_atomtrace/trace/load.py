@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import EmptyTraceError, MalformedTraceError, TraceFileError
 from pytest_atomtrace.trace.data import RankData, TraceData
-from pytest_atomtrace.trace.health import TITLES, Finding, check, rank_set_findings
+from pytest_atomtrace.trace.finding import TITLES, Finding
+from pytest_atomtrace.trace.health import check, rank_set_findings
 from pytest_atomtrace.trace.layout import RankFiles, find_ranks, rank_sort_key
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_atomtrace.trace.health import Finding
+    from pytest_atomtrace.trace.finding import Finding
 
 __all__ = ["MEANINGS", "HealthView", "Meaning", "view_health"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pytest_atomtrace.trace.data import RankData, Step
-    from pytest_atomtrace.trace.health import Finding
+    from pytest_atomtrace.trace.finding import Finding
     from pytest_atomtrace.verdicts.trace import Trace
 
 __all__ = [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_atomtrace.cases.case import Case
-    from pytest_atomtrace.trace.health import Finding
+    from pytest_atomtrace.trace.finding import Finding
     from pytest_atomtrace.verdicts.outcome import Recorder
 
 __all__ = ["RankTrace", "TraceView"]

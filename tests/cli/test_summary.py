@@ -142,7 +142,7 @@ def test_a_cut_file_is_a_finding_not_an_error(atomtrace: Callable[..., Result], 
 
 
 def test_every_code_has_a_meaning() -> None:
-    from pytest_atomtrace.trace.health import TITLES
+    from pytest_atomtrace.trace.finding import TITLES
     from pytest_atomtrace.verdicts.health_view import MEANINGS
 
     assert set(TITLES) <= set(MEANINGS)

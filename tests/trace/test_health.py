@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.trace import health
 from pytest_atomtrace.trace.data import RankData, TraceData
-from pytest_atomtrace.trace.health import SCOPES, TITLES, Finding, check
+from pytest_atomtrace.trace.finding import SCOPES, TITLES, Finding
+from pytest_atomtrace.trace.health import check
 from pytest_atomtrace.trace.load import load
 from tests.trace.builder import Kineto
 
