@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.units import format_duration, format_seconds
+from pytest_atomtrace.verdicts.evidence import near_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,7 @@ def lines(document: ReportDocument, *, width: int, verbosity: int) -> Iterator[t
     for row in document.unproven:
         yield "yellow", f"NOTE  {row.nodeid}"
         for note in row.notes:
-            yield "", f"      {row.check}: {note}"
+            yield from _wrapped(f"{row.check}: {note}", width)
     directory = next((row.directory for row in document.cases if row.directory), "")
     if directory and failed:
         yield "", f"Look at a capture again without a GPU: pytest --atom-replay {_replay_root(directory)}"
@@ -44,7 +46,7 @@ def lines(document: ReportDocument, *, width: int, verbosity: int) -> Iterator[t
 
 def _replay_root(directory: str) -> str:
     head, found, _ = directory.partition("/captures/")
-    return head if found else directory
+    return near_path(Path(head if found else directory))
 
 
 def _case_table(document: ReportDocument, width: int) -> Iterator[tuple[str, str]]:
@@ -98,5 +100,10 @@ def _check_lines(row: CheckRow, width: int) -> Iterator[tuple[str, str]]:
     word = WORDS.get(row.outcome, row.outcome.upper())
     yield STYLES.get(row.outcome, "red"), f"{word}  {row.nodeid}"
     body = f"{row.sentence}" if not row.check else f"{row.check}: {row.sentence}"
-    for line in textwrap.wrap(body, max(40, width - 6)):
+    yield from _wrapped(body, width)
+
+
+def _wrapped(text: str, width: int) -> Iterator[tuple[str, str]]:
+    # Kernel names and paths are what a reader copies: they are never broken.
+    for line in textwrap.wrap(text, max(40, width - 6), break_on_hyphens=False, break_long_words=False):
         yield "", f"      {line}"

@@ -8,6 +8,7 @@ such as `triton_poi_fused_constant_pad_nd_moe_forward_0`, so "moe_forward" as a 
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from dataclasses import dataclass
 from fnmatch import translate
@@ -287,6 +288,10 @@ def nearest(pattern: str, names: Iterable[str], n: int = 5) -> list[str]:
         last = base.partition("<")[0].rpartition("::")[2]
         ratio = difflib.SequenceMatcher(None, wanted, last[:200]).ratio()
         contained = needle in name.lower()
-        if contained or ratio >= 0.5:
-            scored.append((0 if contained else 1, -ratio, name))
+        # Tuned kernels differ in their tails: "flydsl_moe1_afp8" was meant for "flydsl_moe1_abf16_wfp4_..".
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, last, strict=False)))
+        prefix = shared / max(1, len(wanted))
+        likeness = max(ratio, prefix)
+        if contained or likeness >= 0.5:
+            scored.append((0 if contained else 1, -likeness, name))
     return [name for _, _, name in sorted(scored)[:n]]

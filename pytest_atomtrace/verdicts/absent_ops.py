@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.verdicts.evidence import count_of
+from pytest_atomtrace.errors import TraceFileError
+from pytest_atomtrace.trace.names import Pattern
+from pytest_atomtrace.trace.opkernels import kernels_under_op
+from pytest_atomtrace.trace.reader import read_rank
+from pytest_atomtrace.verdicts.evidence import count_of, listed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.occurrences import Occurrences
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["op_in_graph"]
+__all__ = ["launched_by", "op_in_graph"]
 
 
 def op_in_graph(trace: TraceView, name: str, during: str | None, ranks: Sequence[RankData], seen: Occurrences) -> str:
@@ -33,3 +37,15 @@ def op_in_graph(trace: TraceView, name: str, during: str | None, ranks: Sequence
         f"It was seen as op in {seen.where('op')} ({count_of(total, 'call')}). Ask for it there, or name a kernel "
         "that it launches."
     )
+
+
+def launched_by(rank: RankData, name: str) -> str:
+    """Kernels that the op launches where it is dispatched eagerly: what a check of a replayed phase can name.
+
+    Reads the rank's file once more, with its ops; only a failing check pays for it.
+    """
+    try:
+        events = read_rank(rank.path, rank=rank.name, detail=True)
+    except (TraceFileError, OSError):
+        return ""  # the file went away since it was loaded: the sentence stands without this line
+    return listed(shown(kernels_under_op(events, Pattern.parse(name).matches)), limit=4)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InsufficientStepsError
 from pytest_atomtrace.trace.names import Pattern
-from pytest_atomtrace.verdicts.absent_ops import op_in_graph
+from pytest_atomtrace.verdicts.absent_ops import launched_by, op_in_graph
 from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, shown
 from pytest_atomtrace.verdicts.occurrences import LAYERS, Occurrences, occurrences, steps_calling
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
@@ -168,6 +168,7 @@ def _nowhere(trace: TraceView, question: Question, ranks: Sequence[RankData], se
         ("expected", question.text),
         ("searched", f"kernels, ops and annotations of {count_of(len(ranks), 'rank')}{phase}"),
         ("seen as", elsewhere),
+        ("launches", launched_by(ranks[0], question.name) if reason else ""),
     ]
     if not elsewhere:
         rows.append(("nearest", trace.nearest_names(question.name, ranks)))

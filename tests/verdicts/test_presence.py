@@ -56,6 +56,8 @@ def test_an_op_captured_in_graphs_is_explained(tmp_path: Path) -> None:
     sentence = failure(trace, "aiter::moe_forward", during="decode").splitlines()[0]
     assert "ops captured in a graph do not reappear" in sentence
     assert "It was seen as op in prefill (8 calls)" in sentence
+    text = failure(trace, "aiter::moe_forward", during="decode")
+    assert "launches  attention_kernel, flydsl_moe1_a_t32, flydsl_moe2_a_t32" in text
 
 
 def test_absence_of_an_op_from_graphs_is_no_pass(tmp_path: Path) -> None:
@@ -67,6 +69,8 @@ def test_a_name_that_is_nowhere_lists_the_nearest(tmp_path: Path) -> None:
     text = failure(trace_of(tmp_path), "flydsl_moe1_a_t23")
     assert "nearest" in text
     assert "flydsl_moe1_a_t32  (kernel:" in text
+    text = failure(trace_of(tmp_path / "tail"), "flydsl_moe1_afp8_wfp4")
+    assert text.splitlines()[3].strip().startswith("nearest   flydsl_moe1_a_t32")
 
 
 def test_absence_fails_with_where_and_how_often(tmp_path: Path) -> None:
