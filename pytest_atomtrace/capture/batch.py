@@ -103,15 +103,11 @@ class Batch:
                 f"port {port} is taken: another server listens on it",
                 "Stop that server, or leave --atom-port out and a free port is taken.",
             )
-        launch = self.engine.launch(
-            case, trace_dir=trace_dir, port=port, base_env=self.env, token=self.env[RUN_TOKEN]
-        )
+        launch = self.engine.launch(case, trace_dir=trace_dir, port=port, base_env=self.env, token=self.env[RUN_TOKEN])
         progress.stage(f"launching the server (deadline {format_seconds(self.settings.start_timeout)})")
         wall_ns, start_s = self.clock.wall_ns(), self.clock.monotonic_s()
         log = work / "server.log"
-        reply = self.link.request(
-            "launch", argv=list(launch.argv), env=dict(launch.env), cwd=str(work), log=str(log)
-        )
+        reply = self.link.request("launch", argv=list(launch.argv), env=dict(launch.env), cwd=str(work), log=str(log))
         redactor = Redactor(launch.env, launch.argv)
         server = Server(
             engine=self.engine.name,

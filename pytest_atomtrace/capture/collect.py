@@ -93,10 +93,13 @@ def _log(server: Server) -> bytes:
 
 def _manifest(server: Server, taken: Taken, rows: dict[str, object]) -> dict[str, object]:
     env = {name: value for name, value in server.launch.env.items() if _TELLING.match(name)}
+    case = taken.case.as_dict()
+    case["env"] = server.redactor.env(dict(taken.case.env))
+    case["server_args"] = server.redactor.argv(taken.case.server_args)
     return {
         "schema": MANIFEST_SCHEMA,
         "slug": taken.case.slug,
-        "case": taken.case.as_dict(),
+        "case": case,
         "server_key": taken.case.server_key,
         "number": taken.number,
         "engine": server.engine,

@@ -117,9 +117,7 @@ def server_arguments(case: Case, *, trace_dir: Path, port: int) -> list[str]:
     return [*arguments, *case.server_args]
 
 
-def _environment(
-    case: Case, base_env: Mapping[str, str], token: str, *, first_on_path: Path | None
-) -> dict[str, str]:
+def _environment(case: Case, base_env: Mapping[str, str], token: str, *, first_on_path: Path | None) -> dict[str, str]:
     env = {k: v for k, v in base_env.items() if k not in _DROPPED and not k.startswith("PYTEST_")}
     env.setdefault("AITER_LOG_LEVEL", "INFO")
     env["PYTHONUNBUFFERED"] = "1"

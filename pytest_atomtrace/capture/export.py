@@ -53,7 +53,14 @@ async def wait_for_export(
     """
     pids_of = _cached_pids(server)
     watch = ExportWatch(
-        server.trace_dir, server.ranks, stale, server.log, since, server.clock, lambda: writers_of(pids_of())
+        server.trace_dir,
+        server.ranks,
+        stale,
+        server.log,
+        since,
+        server.clock,
+        writers=lambda: writers_of(pids_of()),
+        death_seen=lambda: server.trouble(since=since) is not None,
     )
     start_s = server.clock.monotonic_s()
     while True:
@@ -108,9 +115,7 @@ def _refuse_bad_stop(server: Server, stop: asyncio.Task[Reply | None]) -> None:
         raise WindowError(f"the window did not close: {reply.reason}", "", server.log.tail())
 
 
-def _why_over(
-    server: Server, watch: ExportWatch, states: Mapping[str, RankState], since: int, timeout_s: float
-) -> str:
+def _why_over(server: Server, watch: ExportWatch, states: Mapping[str, RankState], since: int, timeout_s: float) -> str:
     quiet_s = server.clock.monotonic_s() - watch.changed_s
     if all(state.over for state in states.values()):
         return "the export failed"
@@ -129,9 +134,7 @@ def _why_over(
 def _export_error(server: Server, states: Mapping[str, RankState], since: int, reason: str) -> ExportError:
     bad = sorted((s for s in states.values() if s.state != "done"), key=lambda s: rank_sort_key(s.rank))
     listed = ", ".join(state.text for state in bad)
-    said = [
-        e.line.strip() for kind in ("export_failed", "stop_failed") for e in server.log.events(kind, since=since)
-    ]
+    said = [e.line.strip() for kind in ("export_failed", "stop_failed") for e in server.log.events(kind, since=since)]
     hints = {
         "failed": (
             "The log has the exporter's exception: a full disk or a moved rank directory, most often."

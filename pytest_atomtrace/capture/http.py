@@ -21,6 +21,7 @@ __all__ = ["Client", "Reply", "Stream", "TransportError", "free_port", "port_is_
 # An event is a token or two; a line this long is not one of ours and must not eat the memory.
 _LONGEST_LINE_BYTES = 8 << 20
 _CONNECT_S = 10.0
+_LOOK_S = 2.0
 
 
 class TransportError(Exception):
@@ -115,7 +116,7 @@ class Client:
                     into.error = _reply(answer.status, await answer.read()).reason
                     return
                 await self._follow(answer.content, into)
-        except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError, TransportError) as error:
             into.error = f"{type(error).__name__}: {error}"
             return
         if not into.done and not into.error:
@@ -124,7 +125,7 @@ class Client:
     async def _follow(self, content: aiohttp.StreamReader, into: Stream) -> None:
         # Cut by hand: the reader's own readline gives up on lines over 128 KB.
         pending = b""
-        async for piece in content.iter_any():
+        while piece := await _next_piece(content):
             pending += piece
             if b"\n" not in piece:
                 if len(pending) > _LONGEST_LINE_BYTES:
@@ -138,6 +139,20 @@ class Client:
                     _take_event(line[5:].strip(), now_s, into)
                 if into.done or into.error:
                     return
+
+
+async def _next_piece(content: aiohttp.StreamReader) -> bytes:
+    """What came next, b"" at the end; raises what `readany` raises, and TransportError if the connection is gone."""
+    while True:
+        try:
+            return await asyncio.wait_for(content.readany(), _LOOK_S)
+        except asyncio.TimeoutError:
+            # aiohttp 3.14 wakes nobody when a malformed chunk closes the connection: the reader waits for ever.
+            broken = content.exception()
+            if broken is not None:
+                raise TransportError(f"the stream broke off: {broken}") from None
+        except RuntimeError as error:  # its word for reading on from a connection that is gone
+            raise TransportError(f"the stream broke off: {error}") from error
 
 
 def _reply(status: int, data: bytes) -> Reply:

@@ -79,8 +79,8 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGHUP, self._on_terminate)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        # A handler and not SIG_IGN: servers would inherit that through exec and be deaf to our own SIGINT.
+        signal.signal(signal.SIGINT, lambda *_: None)
         try:
             while not self._leaving and not self._owner_gone(wait_s=_TICK_S):
                 self._reap()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,9 +44,11 @@ class Lease:
         leftover: list[int] = []
         try:
             if not hurry:
-                reply = self.link.request("stop", patience_s=stop_patience_s, timeout_s=stop_patience_s + 60.0)
-                listed = reply.get("leftover")
-                leftover = [int(pid) for pid in listed] if isinstance(listed, list) else []
+                # A keeper that is gone took the server with it; what went wrong before is what must be told.
+                with contextlib.suppress(InfraError):
+                    reply = self.link.request("stop", patience_s=stop_patience_s, timeout_s=stop_patience_s + 60.0)
+                    listed = reply.get("leftover")
+                    leftover = [int(pid) for pid in listed] if isinstance(listed, list) else []
         finally:
             self.link.close()
         return leftover
@@ -90,9 +93,7 @@ class LeaseDesk:
             while not settled():
                 ahead = queue.ahead_of(ticket)
                 if not ahead:
-                    link = link or KeeperLink.start(
-                        self.watched, env=self.env, log=self.keeper_log, clock=self.clock
-                    )
+                    link = link or KeeperLink.start(self.watched, env=self.env, log=self.keeper_log, clock=self.clock)
                     if link.request("acquire", path=str(self.directory / LOCK_NAME), holder=holder)["acquired"]:
                         lease = Lease(link)
                         return lease

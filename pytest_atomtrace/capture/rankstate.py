@@ -28,9 +28,12 @@ __all__ = ["ExportWatch", "RankState", "files_now", "writers_of"]
 
 # Two looks at least this far apart must find the same size before a file is read.
 _SETTLED_S = 0.1
-# A file that nobody has open and that did not grow for this long will not grow again: between closing the json
-# and opening the gz there is one Python statement.
-_ORPHAN_S = 2.0
+# A file that nobody has open and that did not grow for this long will not grow again. Between closing the json
+# and opening the gz there is one Python statement, but hosts swap; once a death was logged no doubt is left.
+_ORPHAN_S = 30.0
+_ORPHAN_AFTER_DEATH_S = 1.0
+# A gz alone is closed for good: the json went before it was looked at.
+_CLOSED_S = 1.0
 _RANK_NUMBER = re.compile(r"Rank (\d+)")
 
 
@@ -86,6 +89,7 @@ class ExportWatch:
     since: int
     clock: Clock
     writers: Callable[[], frozenset[Path]]
+    death_seen: Callable[[], bool]
     changed_s: float = field(init=False)
     _sizes: dict[Path, tuple[int, float]] = field(default_factory=dict)
     _verdicts: dict[tuple[Path, int], str] = field(default_factory=dict)
@@ -144,25 +148,21 @@ class ExportWatch:
         if not new:
             if rank in failed:
                 return RankState(rank, "failed", failed[rank])
-            return (
-                RankState(rank, "stale", "only files of an earlier window")
-                if every
-                else RankState(rank, "missing")
-            )
+            return RankState(rank, "stale", "only files of an earlier window") if every else RankState(rank, "missing")
         if len(packed) > 1:
             return RankState(rank, "failed", f"{len(packed)} traces where one window leaves one", packed[-1])
         quiet_s = min(self._quiet_s(path) for path in new)
-        dead = quiet_s >= _ORPHAN_S and not (new & self.writers())
         size = sum(self._sizes[path][0] for path in new)
         file = packed[0] if packed else plain[0]
         if plain:
-            if dead:
+            orphan_s = _ORPHAN_AFTER_DEATH_S if self.death_seen() else _ORPHAN_S
+            if quiet_s >= orphan_s and not (new & self.writers()):
                 detail = f"{plain[0].name} of {self._sizes[plain[0]][0]:,} bytes, and no live process writes it"
                 return RankState(rank, "orphaned", detail, file, size)
             return RankState(rank, "compressing" if packed else "json-growing", f"{size:,} bytes", file, size)
-        return self._packed(rank, file, size, quiet_s, dead=dead)
+        return self._packed(rank, file, size, quiet_s)
 
-    def _packed(self, rank: str, file: Path, size: int, quiet_s: float, *, dead: bool) -> RankState:
+    def _packed(self, rank: str, file: Path, size: int, quiet_s: float) -> RankState:
         if quiet_s < _SETTLED_S:
             return RankState(rank, "compressing", f"{size:,} bytes", file, size)
         problem = self._verdicts.get((file, size))
@@ -170,8 +170,9 @@ class ExportWatch:
             return RankState(rank, "checking", "", file, size)
         if not problem:
             return RankState(rank, "done", "", file, size)
-        # An exporter that writes .gz without a json beside it looks truncated until its end.
-        return RankState(rank, "failed" if dead else "compressing", problem, file, size)
+        # An exporter that writes .gz without a json beside it looks truncated until it closes the file.
+        closed = quiet_s >= _CLOSED_S and file not in self.writers()
+        return RankState(rank, "failed" if closed else "compressing", problem, file, size)
 
     def _quiet_s(self, path: Path) -> float:
         now_s = self.clock.monotonic_s()

@@ -38,7 +38,6 @@ class StallRule:
 
     log: ServerLog
     limit_s: float
-    now_s: float
     _grown_s: float = -1.0
     _size: int = -1
 
@@ -68,7 +67,7 @@ async def wait_until_ready(server: Server, settings: Settings, progress: Progres
     """
     clock, case = server.clock, server.case
     start_s = clock.monotonic_s()
-    stall = StallRule(server.log, settings.stall_timeout, start_s)
+    stall = StallRule(server.log, settings.stall_timeout)
     limit = format_seconds(settings.start_timeout)
     async with Client(server.url, clock=clock) as client:
         while not await _answers(client, server, case):
@@ -108,11 +107,7 @@ def _check_alive(server: Server) -> None:
         return
     usage = next((line for line in server.log.tail(40) if _USAGE.search(line)), "")
     problem = f"the command line was refused: {usage.strip()}" if usage else trouble.problem
-    hint = (
-        "Look at the case's server_args, and at --atom-root for another version of ATOM."
-        if usage
-        else trouble.hint
-    )
+    hint = "Look at the case's server_args, and at --atom-root for another version of ATOM." if usage else trouble.hint
     raise LaunchError(f"the server of {server.case.slug} did not start: {problem}", hint, trouble.evidence)
 
 
@@ -138,9 +133,7 @@ async def _check_parallelism(client: Client, server: Server, case: Case) -> None
     try:
         reply = await client.get("/server_info", timeout_s=_PROBE_S)
     except TransportError as error:
-        raise LaunchError(
-            f"the server at {server.url} answers /v1/models but not /server_info: {error}"
-        ) from error
+        raise LaunchError(f"the server at {server.url} answers /v1/models but not /server_info: {error}") from error
     if reply.status == 404:  # before this route existed; the exact rank set is checked after the export anyway
         return
     # With dp_attention ATOM rewrites its own configuration: -tp 8 reports tp_size 1, dp_size 8.

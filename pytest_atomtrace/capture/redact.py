@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["REDACTED", "Redactor"]
 
 REDACTED = "<redacted>"
-_SECRET_NAME = re.compile(
-    r"(?:^|[_-])(?:API_?KEY|ACCESS_?KEY|KEY|TOKEN|PAT)$|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.I
-)
+_SECRET_NAME = re.compile(r"(?:^|[_-])(?:API_?KEY|ACCESS_?KEY|KEY|TOKEN|PAT)$|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.I)
 # ours: the run id is no secret
 _PUBLIC = {"ATOMTRACE_RUN_TOKEN"}
 _JSON_SECRET = re.compile(
@@ -55,9 +53,7 @@ class Redactor:
 
     def env(self, env: Mapping[str, str]) -> dict[str, str]:
         """`env`, sorted, with secret values blanked out."""
-        return {
-            name: REDACTED if is_secret_name(name) else self.text(value) for name, value in sorted(env.items())
-        }
+        return {name: REDACTED if is_secret_name(name) else self.text(value) for name, value in sorted(env.items())}
 
     def argv(self, argv: Sequence[str]) -> list[str]:
         """`argv` with the values of ``--x-token V`` and ``--api-key=V`` blanked out."""

@@ -37,9 +37,12 @@ def find_capture(directory: Path, case: Case) -> Capture | None:
         StoreError: a manifest is damaged, or `directory` is no directory.
 
     """
-    for slug, path in list_captures(directory):
-        if slug == case.slug and (path / MANIFEST).is_file():
+    stored = [(slug, path) for slug, path in list_captures(directory) if (path / MANIFEST).is_file()]
+    for slug, path in stored:
+        if slug == case.slug:
             return capture_at(path, case, engine="replay")
+    if stored:  # a single capture's directory has rank directories too, and its manifest says whose they are
+        return None
     ranks = _plain_ranks(directory)
     if not ranks or _misfit(ranks, case):
         return None
@@ -76,10 +79,7 @@ def explain_missing(directory: Path, case: Case) -> str:
     ranks = _plain_ranks(directory)
     if ranks:
         return f"{directory} holds traces that are not of {case.slug}: {_misfit(ranks, case)}"
-    return (
-        f"{directory} holds neither captures (captures/<case>/<n>/{MANIFEST}) "
-        "nor traces (rank_0/*.pt.trace.json.gz)"
-    )
+    return f"{directory} holds neither captures (captures/<case>/<n>/{MANIFEST}) nor traces (rank_0/*.pt.trace.json.gz)"
 
 
 def _store_captures(directory: Path) -> Iterator[tuple[str, Path]]:

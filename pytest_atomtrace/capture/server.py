@@ -69,9 +69,7 @@ class Server:
             line = self.redactor.text(first.line.strip())[:300]
             return InfraError(f"{first.fault.name}: {line}", first.fault.hint, self.log.tail())
         if dead:
-            return InfraError(
-                f"the server process (pid {self.identity.pid}) ended {self._how()}", "", self.log.tail()
-            )
+            return InfraError(f"the server process (pid {self.identity.pid}) ended {self._how()}", "", self.log.tail())
         return None
 
     def _how(self) -> str:

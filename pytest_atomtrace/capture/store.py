@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.capture.clock import Clock
     from pytest_atomtrace.cases.case import Case
 
-__all__ = ["Store", "capture_at"]
+__all__ = ["Store", "attempt_of", "capture_at"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,16 @@ class Store:
         error = InfraError(f"{worker} died during the capture of {what}")
         self.fail(place, error, test_id=str(attempt.get("test", "")))
         return read_json(place / "failed.json")
+
+
+def attempt_of(run_dir: Path, test_id: str) -> str | None:
+    """What `test_id` was attempting when its process ended, or failed at before; None if nothing."""
+    for place, what in (("captures", "the capture of"), ("servers", "the launch of the server")):
+        for record in ("attempt.json", "failed.json"):
+            for path in sorted((run_dir / place).glob(f"*/{record}")):
+                if (read_json(path) or {}).get("test") == test_id:
+                    return f"{what} {path.parent.name}"
+    return None
 
 
 def capture_at(directory: Path, case: Case, *, engine: str = "") -> Capture | None:

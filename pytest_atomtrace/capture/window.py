@@ -52,16 +52,12 @@ class Window:
 
         One-token probes would leave the measured shapes cold, and equal prompts would hit the prefix cache.
         """
-        self.progress.stage(
-            f"warm-up: {self.case.conc} requests of {self.case.isl}/{self.case.output_tokens} tokens"
-        )
+        self.progress.stage(f"warm-up: {self.case.conc} requests of {self.case.isl}/{self.case.output_tokens} tokens")
         with self.timed("warm_up"):
             await self._measure_tokenizer()
             load = self._load("warm-up", self.case.conc)
             patience = Patience(self.settings.workload_timeout, so_far=lambda: load.so_far)
-            await self.server.beside(
-                load.run(), "warm-up", WorkloadError, patience, tick=self._tick("warm-up", load)
-            )
+            await self.server.beside(load.run(), "warm-up", WorkloadError, patience, tick=self._tick("warm-up", load))
             load.check("warm-up")
 
     async def open(self) -> int:
@@ -90,12 +86,8 @@ class Window:
         with self.timed("workload"):
             load = self._load(f"window {self.number}", self.case.requests)
             silence_s = min(_SILENCE_S, self.settings.workload_timeout)
-            patience = Patience(
-                self.settings.workload_timeout, silence_s, lambda: load.progress, lambda: load.so_far
-            )
-            await self.server.beside(
-                load.run(), "workload", WorkloadError, patience, tick=self._tick("window", load)
-            )
+            patience = Patience(self.settings.workload_timeout, silence_s, lambda: load.progress, lambda: load.so_far)
+            await self.server.beside(load.run(), "workload", WorkloadError, patience, tick=self._tick("window", load))
         return load
 
     def close(self) -> asyncio.Task[Reply | None]:
@@ -146,9 +138,7 @@ class Window:
         call = self.client.stream("/v1/completions", body, stream)
         await self.server.beside(call, "warm-up", WorkloadError, patience)
         if stream.error:
-            raise WorkloadError(
-                f"the first request of the warm-up failed: {stream.error}", "", self.server.log.tail()
-            )
+            raise WorkloadError(f"the first request of the warm-up failed: {stream.error}", "", self.server.log.tail())
         if stream.prompt_tokens > 0:
             self.words_per_token = probe.input_tokens / stream.prompt_tokens
 
@@ -162,12 +152,12 @@ class Window:
             if started >= wanted:
                 return
             waited_s = clock.monotonic_s() - start_s
-            if started == 0 and waited_s > _NO_RANK_STARTED_S:
+            # The engine says so after its ranks did. Before 2026-06-05 it says nothing and kineto may take its time.
+            engine_done = bool(server.log.events("engine_started", since=before))
+            if started == 0 and waited_s > (_NO_RANK_STARTED_S if engine_done else _STARTED_S):
                 raise self._not_started(before)
             if waited_s > _STARTED_S:
-                raise WindowError(
-                    f"the profiler started on {started} of {wanted} ranks only", "", server.log.tail()
-                )
+                raise WindowError(f"the profiler started on {started} of {wanted} ranks only", "", server.log.tail())
             await asyncio.sleep(_POLL_S)
 
     def _not_started(self, before: int) -> InfraError:

@@ -88,9 +88,7 @@ class Load:
         end_s = max((s.last_s for s in good), default=start_s)
         duration_s = end_s - start_s
         ttft = sorted((s.first_s - s.start_s) * 1e3 for s in good)
-        tpot = sorted(
-            (s.last_s - s.first_s) * 1e3 / (s.completion_tokens - 1) for s in good if s.completion_tokens > 1
-        )
+        tpot = sorted((s.last_s - s.first_s) * 1e3 / (s.completion_tokens - 1) for s in good if s.completion_tokens > 1)
         output_tokens = sum(s.completion_tokens for s in good)
         prompts = [s.prompt_tokens for s in good]
         return {

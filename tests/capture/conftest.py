@@ -1,4 +1,4 @@
-"""A rig for captures on the simulator: short deadlines, own lock directory, and a look for what was left behind."""
+"""A rig for captures on the simulator: short deadlines, own lock directory, a look for what was left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_atomtrace.cases.case import Case
 from pytest_atomtrace.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 RUN_TOKEN = "ATOMTRACE_RUN_TOKEN"
@@ -79,7 +79,7 @@ class Rig:
             stall_timeout=20.0,
             workload_timeout=10.0,
             export_timeout=5.0,
-            stop_timeout=2.0,
+            stop_timeout=1.0,
         )
 
     @property
@@ -96,6 +96,11 @@ class Rig:
             self.monkeypatch.setenv(f"ATOMTRACE_SIM_{name}", str(value))
 
     def session(self, worker: str = "main", watch: tuple[int, ...] = (), **settings: object) -> CaptureSession:
+        return self.session_with(settings, worker=worker, watch=watch)
+
+    def session_with(
+        self, settings: Mapping[str, object], *, worker: str = "main", watch: tuple[int, ...] = ()
+    ) -> CaptureSession:
         run = RunInfo(self.token, self.run_dir, worker, (os.getpid(), *watch), ci=False)
         chosen = dataclasses.replace(self.settings, **settings)  # type: ignore[arg-type]
         session = CaptureSession(chosen, run, progress=self.lines.append)

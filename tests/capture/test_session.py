@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.capture.session import CaptureSession, RunInfo
+from pytest_atomtrace.capture.store import attempt_of
 from pytest_atomtrace.errors import LaunchError, RememberedFailureError, WorkloadError
 from pytest_atomtrace.settings import Settings
 from tests.capture.conftest import Rig, small_case
@@ -49,15 +50,15 @@ def test_a_case_becomes_whole_traces_of_exactly_its_ranks_and_a_manifest(rig: Ri
 
 
 def test_one_line_is_said_at_each_stage(rig: Rig) -> None:
-    case = small_case()
+    case = small_case(tp=1)
     rig.session().obtain(case, needed=[case], test_id="t")
     said = [line.removeprefix(f"atomtrace [{case.slug}] ").split()[0].rstrip(":") for line in rig.lines]
     assert said == ["launching", "ready", "warm-up", "window", "export", "captured"]
 
 
 def test_one_launch_serves_every_needed_case_of_its_key_and_no_other(rig: Rig) -> None:
-    first, second = small_case(), small_case(conc=2)
-    other = small_case(server_args=("--level", "0"))
+    first, second = small_case(tp=1), small_case(tp=1, conc=2)
+    other = small_case(tp=1, server_args=("--level", "0"))
     session = rig.session()
     session.obtain(first, needed=[first, other, second], test_id="t")
     assert rig.launches() == 1
@@ -74,7 +75,7 @@ def test_windows_of_one_server_share_no_file(rig: Rig) -> None:
     cases = [small_case(conc=conc) for conc in (1, 2, 3)]
     session = rig.session()
     names = [
-        {path.name for path in session.obtain(case, needed=cases, test_id="t").directory.rglob("*.gz")}
+        {(path.parent.name, path.name) for path in session.obtain(case, needed=cases, test_id="t").ranks.values()}
         for case in cases
     ]
     assert [len(some) for some in names] == [2, 2, 2]
@@ -99,19 +100,8 @@ def test_each_parallelism_gives_its_own_rank_set(rig: Rig, fields: dict[str, obj
     assert list(capture.ranks) == ranks == list(capture.expected_ranks)
 
 
-def test_capture_traces_are_kept_beside_the_trace_and_not_taken_for_it(rig: Rig) -> None:
-    case = small_case(tp=1, mark_trace=True, server_args=("--cudagraph-capture-sizes", "[1,2,4]"))
-    capture = rig.session().obtain(case, needed=[case], test_id="t")
-    graphs = list((capture.directory / "rank_0" / "capture_traces").iterdir())
-    assert graphs
-    assert capture.ranks["rank_0"].parent == capture.directory / "rank_0"
-    ranks = capture.manifest["ranks"]
-    assert isinstance(ranks, dict)
-    assert len(ranks["rank_0"]["capture_traces"]) == len(graphs)
-
-
 def test_what_two_workers_want_at_once_is_captured_once(rig: Rig) -> None:
-    case = small_case()
+    case = small_case(tp=1)
     rig.sim(READY_DELAY_S=1)
     taken: list[Capture] = []
 
@@ -130,8 +120,8 @@ def test_what_two_workers_want_at_once_is_captured_once(rig: Rig) -> None:
 
 
 def test_a_failed_launch_is_remembered_for_every_case_of_its_key_and_only_for_those(rig: Rig) -> None:
-    case, sister = small_case(), small_case(conc=2)
-    other = small_case(server_args=("--level", "0"))
+    case, sister = small_case(tp=1), small_case(tp=1, conc=2)
+    other = small_case(tp=1, server_args=("--level", "0"))
     rig.sim(FAULT="die_loading:3")
     session = rig.session()
     with pytest.raises(LaunchError):
@@ -140,7 +130,7 @@ def test_a_failed_launch_is_remembered_for_every_case_of_its_key_and_only_for_th
         rig.session("gw1").obtain(sister, needed=[case, sister], test_id="t2")
     assert rig.launches() == 1
     rig.sim(FAULT="")
-    assert session.obtain(other, needed=[other], test_id="t3").ranks
+    assert rig.session("gw2").obtain(other, needed=[other], test_id="t3").ranks
 
 
 def test_a_failed_case_does_not_spoil_the_others_of_a_server_that_is_well(rig: Rig) -> None:
@@ -173,7 +163,10 @@ def test_an_attempt_whose_owner_died_is_a_failure_of_the_case(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"bench_args": ("--burstiness", "1")}, "no benchmark arguments"), ({"chat_template": True}, "chat template")],
+    [
+        ({"bench_args": ("--burstiness", "1")}, "no benchmark arguments"),
+        ({"chat_template": True}, "chat template"),
+    ],
 )
 def test_what_the_built_in_workload_cannot_do_is_refused_before_a_launch(
     rig: Rig, fields: dict[str, object], message: str
@@ -182,6 +175,17 @@ def test_what_the_built_in_workload_cannot_do_is_refused_before_a_launch(
     with pytest.raises(WorkloadError, match=message):
         rig.session().obtain(case, needed=[case], test_id="t")
     assert rig.launches() == 0
+
+
+def test_what_a_test_was_attempting_when_its_process_died_is_known(rig: Rig) -> None:
+    rig.sim(READY_DELAY_S=60)
+    owner = rig.owner(small_case(tp=1))
+    owner.says("] launching")
+    owner.process.kill()
+    rig.assert_nothing_left(seconds=20)
+    key = small_case(tp=1).server_key
+    assert attempt_of(rig.run_dir, "test_owner.py::test_0") == f"the launch of the server {key}"
+    assert attempt_of(rig.run_dir, "test_owner.py::test_1") is None
 
 
 def test_an_auto_backend_without_gpu_names_what_is_missing_and_how_to_run(rig: Rig) -> None:
