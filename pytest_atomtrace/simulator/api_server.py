@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from pytest_atomtrace.simulator.acceptance import mtp_metrics, mtp_stats
 from pytest_atomtrace.simulator.completions import Completions
 from pytest_atomtrace.simulator.engines import Engines, UtilityTimeoutError
 from pytest_atomtrace.simulator.logs import log
@@ -172,35 +173,24 @@ class Server:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         engines = self._engines
-        values = {
+        values: dict[str, float] = {
             "metrics_snapshot_available": 1,
             "requests_running": sum(load[0] for load in engines.loads),
             "requests_waiting": sum(load[1] for load in engines.loads),
             "requests_finished": engines.finished,
             "prompt_tokens": engines.prompts,
             "generation_tokens": engines.generated,
+            **(mtp_metrics(engines.accepted) if self._launch.spec_tokens else {}),
         }
-        text = "".join(f"# TYPE atom:{name} gauge\natom:{name} {float(value)}\n" for name, value in values.items())
+        text = "".join(
+            f"# TYPE atom:{name.partition('{')[0]} gauge\natom:{name} {float(value)}\n"
+            for name, value in values.items()
+        )
         return web.Response(text=text, content_type="text/plain")
 
     async def _mtp_stats(self, _: web.Request) -> web.Response:
-        stats = {"drafted": 0, "accepted": 0, "steps": 0}
-        for result in self._engines.command("mtp_stats", 30.0):
-            for key, value in result.items() if isinstance(result, dict) else ():
-                stats[key] += value
-        spec = self._launch.spec_tokens
-        rate = stats["accepted"] / stats["drafted"] if stats["drafted"] else 0.0
-        return web.json_response(
-            {
-                "enabled": spec > 0,
-                "total_draft_tokens": stats["drafted"],
-                "total_accepted_tokens": stats["accepted"],
-                "acceptance_rate": rate,
-                "average_tokens_per_forward": 1 + rate * spec,
-                "distribution": {},
-                "distribution_percent": {},
-            }
-        )
+        counts = [row for row in self._engines.command("mtp_stats", 30.0) if isinstance(row, list)]
+        return web.json_response(mtp_stats([sum(column) for column in zip(*counts, strict=False)] or [0]))
 
     # -- the profiler ------------------------------------------------------------------------------------
 

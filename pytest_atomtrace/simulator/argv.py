@@ -87,6 +87,11 @@ def parse_argv(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args([_kebab(token) for token in argv])
     if args.method == "eagle3" and not args.draft_model:
         parser.error("--draft-model is required for --method eagle3")
+    length, rate = args.spec_decode_acceptance_length, args.spec_decode_acceptance_rate
+    if length is not None and not 1 <= length <= args.num_speculative_tokens + 1:
+        parser.error(f"--spec-decode-acceptance-length {length} is not within 1 and the drafts + 1")
+    if rate is not None and not 0 <= rate <= 1:
+        parser.error(f"--spec-decode-acceptance-rate {rate} is not within 0 and 1")
     if args.method == "mtp" and args.draft_model:
         parser.error("--draft-model is rejected for --method mtp")
     if args.pipeline_parallel_size > 1 and (args.data_parallel_size > 1 or args.enable_dp_attention):

@@ -77,10 +77,7 @@ class Completions:
         prompt = _chat_text(body["messages"]) if chat else body["prompt"]
         tokens = max(1, len(prompt.split()))
         wanted = body.get("max_completion_tokens") or body.get("max_tokens") or 8192
-        if (
-            tokens + (wanted if "max_tokens" in body or "max_completion_tokens" in body else 1)
-            > self._max_model_len
-        ):
+        if tokens + (wanted if "max_tokens" in body or "max_completion_tokens" in body else 1) > self._max_model_len:
             return _detail(
                 400,
                 f"This model's maximum context length is {self._max_model_len} tokens. However, you requested "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.simulator.faults import FaultError, Faults, parse_faults
-from pytest_atomtrace.simulator.mutations import MutationError, parse_mutations
+from pytest_atomtrace.simulator.mutations import MutationError, of_launch, parse_mutations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +30,13 @@ TABLE: dict[str, tuple[str, str]] = {
     "GPUS": ("8", "number of GPUs that the machine pretends to have"),
     "GPU": ("MI355X", "deviceProperties of the traces: MI355X or MI300X"),
     "CLOCK_NS": ("0", "unix time in ns at which every window starts in the trace; 0: the real clock"),
-    "ACCEPTANCE": ("0.65", "chance that a draft token is accepted (--spec-decode-acceptance-rate wins)"),
+    "ACCEPTANCE": ("0.65", "chance that a draft token is accepted (--spec-decode-acceptance-* win)"),
+    "ERA": ("head", "labels and capture traces of `head` (August 2026) or `guide` (May 2026)"),
+    "CAPTURES": ("16", "with --mark-trace: at most so many capture traces a rank, the smallest sizes first"),
+    "SECOND_THREAD": ("0", "1: side streams and RCCL are launched by a second thread without a label"),
 }
+
+CHOICES = {"GPU": ("MI355X", "MI300X"), "ERA": ("head", "guide"), "SECOND_THREAD": ("0", "1")}
 
 
 class ControlError(ValueError):
@@ -55,6 +60,9 @@ class Controls:
     gpu: str
     clock_ns: int
     acceptance: float
+    guide_era: bool
+    captures: int
+    second_thread: bool
     profiler_timeout_s: float
     profiler_more: bool
     process_prefix: str
@@ -71,15 +79,16 @@ class Controls:
         for name in env:
             if name.startswith(PREFIX) and name[len(PREFIX) :] not in TABLE:
                 raise ControlError(f"unknown control variable {name} (known: {', '.join(sorted(TABLE))})")
-        if env.get(PREFIX + "GPU", "MI355X") not in ("MI355X", "MI300X"):
-            raise ControlError(f"{PREFIX}GPU is {env[PREFIX + 'GPU']!r}, not MI355X or MI300X")
+        for name, words in CHOICES.items():
+            value = env.get(PREFIX + name, TABLE[name][0])
+            if value not in words:
+                raise ControlError(f"{PREFIX}{name} is {value!r}, not one of {', '.join(words)}")
         raw = {name: env.get(PREFIX + name, default) for name, (default, _) in TABLE.items()}
         try:
-            launch = raw["LAUNCH"] or (
-                "0" if PREFIX + "SEED" in env else str(int.from_bytes(os.urandom(4), "big"))
-            )
+            launch = raw["LAUNCH"] or ("0" if PREFIX + "SEED" in env else str(int.from_bytes(os.urandom(4), "big")))
             parse_faults(raw["FAULT"])
-            parse_mutations(raw["MUTATE"])
+            mutate = of_launch(raw["MUTATE"], int(launch))
+            parse_mutations(mutate)
             return cls(
                 ledger=raw["LEDGER"],
                 seed=int(raw["SEED"]),
@@ -88,12 +97,15 @@ class Controls:
                 step_ms=float(raw["STEP_MS"]),
                 ready_delay_s=float(raw["READY_DELAY_S"]),
                 fault=raw["FAULT"],
-                mutate=raw["MUTATE"],
+                mutate=mutate,
                 layers=int(raw["LAYERS"]),
                 gpus=int(raw["GPUS"]),
                 gpu=raw["GPU"],
                 clock_ns=int(raw["CLOCK_NS"]),
                 acceptance=float(raw["ACCEPTANCE"]),
+                guide_era=raw["ERA"] == "guide",
+                captures=int(raw["CAPTURES"]),
+                second_thread=raw["SECOND_THREAD"] == "1",
                 profiler_timeout_s=float(env.get("ATOM_PROFILER_TIMEOUT", "300")),
                 profiler_more=env.get("ATOM_PROFILER_MORE") == "1",
                 process_prefix=env.get("ATOM_PROCESS_NAME_PREFIX", "ATOM"),

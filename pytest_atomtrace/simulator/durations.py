@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import add, mul
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,11 +42,23 @@ class View:
 
 @dataclass(frozen=True)
 class _Product:
-    """Nanoseconds per kernel on this rank; per rank the sums between collectives; where the collectives are."""
+    """Nanoseconds per kernel on this rank; between collectives the sums per rank; where the collectives are."""
 
     mine: list[float]
-    sums: list[list[float]]
+    sums: list[tuple[float, ...]]
     collectives: list[int]
+
+
+class _Spreads(dict[str, tuple[float, bool]]):
+    """Half width of a kernel's jitter and whether it is a collective, by key."""
+
+    def __init__(self, kernels: dict[str, dict[str, Any]]) -> None:
+        self._kernels = kernels
+
+    def __missing__(self, key: str) -> tuple[float, bool]:
+        kernel = self._kernels[key]
+        found = self[key] = (float(kernel.get("spread", 0.03)) * TRIANGLE, bool(kernel.get("collective")))
+        return found
 
 
 class Durations:
@@ -68,27 +82,46 @@ class Durations:
         self._mutations = mutations
         self._launch = max(0.5, random.Random(f"{seed}/launch/{launch}").gauss(1.0, launch_spread))
         self._speed = [random.Random(f"{seed}/speed/{rank}").gauss(1.0, RANK_SPREAD) for rank in ranks]
+        self._spreads = _Spreads(kernels)
         self._jitter: dict[tuple[object, ...], list[float]] = {}
         self._products: dict[tuple[object, ...], _Product] = {}
         self._carry = [0.0] * len(ranks)
+        self._views: dict[tuple[str, tuple[object, ...]], View] = {}
+        self._speeds: tuple[int, list[float]] = (-1, [])
 
-    def view(self, keys: tuple[str, ...], phase: str, step: int, *, whole: bool = True) -> View:
-        """``keys`` under the mutations that are active in this phase and step.
+    def view(self, program: str, keys: tuple[str, ...], phase: str, number: int, *, whole: bool = True) -> View:
+        """``keys``, those of ``program``, under the mutations that are active in this phase and step.
 
         ``whole`` is false for a part of a phase beside its main program: extra kernels come once a step.
         """
         active = [
-            [m for m in self._mutations if m.applies(rank=rank, phase=phase, step=step)] for rank in self._ranks
+            [m for m in self._mutations if m.applies(rank=rank, phase=phase, step=number)] for rank in self._ranks
         ]
-        token: tuple[object, ...] = tuple(tuple(self._mutations.index(m) for m in row) for row in active)
         if not any(active):
-            names = tuple(str(self._kernels[key]["name"]) for key in keys)
-            return View((), keys, names, tuple(range(len(keys))), (None,) * len(self._ranks))
+            found = self._views.get((program, ()))
+            if found is None:
+                names = tuple(str(self._kernels[key]["name"]) for key in keys)
+                found = View((), keys, names, tuple(range(len(keys))), (None,) * len(self._ranks))
+                self._views[program, ()] = found
+            return found
         extras = [
             m
             for m in self._mutations
-            if whole and m.action == "extra" and (m.phase or "decode") == phase and m.step in (None, step)
+            if whole and m.action == "extra" and (m.phase or "decode") == phase and m.step in (None, number)
         ]
+        token = tuple(tuple(self._mutations.index(m) for m in row) for row in (extras, *active))
+        found = self._views.get((program, token))
+        if found is None:
+            found = self._views[program, token] = self._view(keys, active, extras, token)
+        return found
+
+    def _view(
+        self,
+        keys: tuple[str, ...],
+        active: list[list[Mutation]],
+        extras: list[Mutation],
+        token: tuple[object, ...],
+    ) -> View:
         for mutation in extras:
             self._kernels.setdefault(f"+{mutation.pattern}", {"name": mutation.pattern, "us": EXTRA_US})
         every = keys + tuple(f"+{m.pattern}" for m in extras)
@@ -135,45 +168,44 @@ class Durations:
         if found is None:
             own = random.Random(f"{self._seed}/{rank}/{name}/{variant}").random
             shared = random.Random(f"{self._seed}/all/{name}/{variant}").random
-            found = []
-            for key in keys:
-                kernel = self._kernels[key]
-                draw = shared if kernel.get("collective") else own
-                # two uniform draws: near enough to a normal one, at a fifth of its time for 100,000 of them
-                found.append(1.0 + float(kernel.get("spread", 0.03)) * TRIANGLE * (draw() + draw() - 1.0))
+            # two uniform draws: near enough to a normal one, at a fifth of its time for 100,000 of them
+            found = [
+                1.0 + spread * ((shared() + shared() if together else own() + own()) - 1.0)
+                for spread, together in map(self._spreads.__getitem__, keys)
+            ]
             self._jitter[token] = found
         return found
 
     def _product(self, name: str, view: View, shape: Shape, variant: int) -> _Product:
-        # Same mutations, other kernels: extra ones come only with the whole program of their phase.
-        token = (name, view.token, len(view.keys), shape, variant)
+        token = (name, view.token, shape, variant)
         found = self._products.get(token)
         if found is not None:
             return found
         if len(self._products) > 64:  # contexts grow for ever, memory must not
             self._products.clear()
-        base = [self._median_us(key, shape) * 1000 * self._launch for key in view.keys]
-        collective = [bool(self._kernels[key].get("collective")) for key in view.keys]
+        medians = {key: self._median_us(key, shape) * 1000 * self._launch for key in set(view.keys)}
+        base = [medians[key] for key in view.keys]
+        collectives = [i for i, key in enumerate(view.keys) if self._spreads[key][1]]
         mine: list[float] = []
-        sums = []
+        rows = []
         for index, rank in enumerate(self._ranks):
-            times = [a * b for a, b in zip(base, self._jitters(rank, name, variant, view.keys), strict=True)]
+            times = list(map(mul, base, self._jitters(rank, name, variant, view.keys)))
             factors = view.factors[index]
             if factors is not None:
-                times = [a * b for a, b in zip(times, factors, strict=True)]
+                times = list(map(mul, times, factors))
             if index == self._me:
                 mine = times
-            parts, total = [], 0.0
-            for time_ns, is_collective in zip(times, collective, strict=True):
-                if is_collective:
-                    parts.append(total)
-                    total = 0.0
-                else:
-                    total += time_ns
-            sums.append([*parts, total])
-        found = _Product(mine, sums, [index for index, yes in enumerate(collective) if yes])
+            cuts = [-1, *collectives, len(times)]
+            rows.append([sum(times[a + 1 : b]) for a, b in pairwise(cuts)])
+        found = _Product(mine, list(zip(*rows, strict=True)), collectives)
         self._products[token] = found
         return found
+
+    def _speeds_of(self, step: int) -> list[float]:
+        if self._speeds[0] != step:
+            drawn = [random.Random(f"{self._seed}/{rank}/{step}").gauss(1.0, STEP_SPREAD) for rank in self._ranks]
+            self._speeds = (step, [s * max(0.9, d) for s, d in zip(self._speed, drawn, strict=True)])
+        return self._speeds[1]
 
     def of(self, name: str, view: View, shape: Shape, step: int) -> list[int]:
         """Durations in ns of all kernels of the view for engine step ``step`` (call once per executed program).
@@ -182,17 +214,17 @@ class Durations:
         """
         variant = (step * 2654435761 ^ self._seed) % VARIANTS
         product = self._product(name, view, shape, variant)
-        mine, sums = product.mine, product.sums
-        speed = [
-            s * max(0.9, random.Random(f"{self._seed}/{rank}/{step}").gauss(1.0, STEP_SPREAD))
-            for s, rank in zip(self._speed, self._ranks, strict=True)
-        ]
-        me, own = self._me, speed[self._me]
-        out = [int(time_ns * own) for time_ns in mine]
-        for part, index in enumerate(product.collectives):
-            arrivals = [c + row[part] * s for c, row, s in zip(self._carry, sums, speed, strict=True)]
-            self._carry = [0.0] * len(speed)
+        speeds = self._speeds_of(step)
+        me, own = self._me, speeds[self._me]
+        out = [int(time_ns * own) for time_ns in product.mine]
+        carry = self._carry
+        for sums, index in zip(product.sums, product.collectives, strict=False):
+            arrivals = list(map(mul, sums, speeds))
+            if carry:
+                arrivals = list(map(add, arrivals, carry))
+                carry = []
             if out[index]:  # a dropped collective neither runs nor waits
-                out[index] = int(mine[index]) + int(max(arrivals) - arrivals[me])
-        self._carry = [c + row[-1] * s for c, row, s in zip(self._carry, sums, speed, strict=True)]
+                out[index] = int(product.mine[index]) + int(max(arrivals) - arrivals[me])
+        last = map(mul, product.sums[-1], speeds)
+        self._carry = list(map(add, last, carry)) if carry else list(last)
         return out

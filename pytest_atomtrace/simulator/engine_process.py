@@ -61,10 +61,7 @@ class _Engine:
             self.close()
             raise SystemExit(0)
         log("Memory budget: total_gpu=288.00GB, util=0.90, model=101.23GB, kv_cache=152.41GB")
-        log(
-            f"Engine Core: cudagraph capture[{list(config['limits']['graph_sizes'])}] "
-            "cost: 0.10 seconds, pool: 0.50GB"
-        )
+        log(f"Engine Core: cudagraph capture[{list(config['limits']['graph_sizes'])}] cost: 0.10 seconds, pool: 0.50GB")
         log("Engine Core: load model runner success")
         log("Engine Core: EngineCore fully initialized and ready")
         if self._faults.get("start_already_running"):
@@ -130,10 +127,7 @@ class _Engine:
             child = next(child for child in self._workers if child.channel is channel)
             code = child.process.wait()
             name = child.label.removeprefix("AsyncIOProc(").removesuffix(")")
-            log(
-                f"AsyncIOProcManager(ModelRunner): [{name}] proc died unexpectedly (exitcode={code}), "
-                "shutting down."
-            )
+            log(f"AsyncIOProcManager(ModelRunner): [{name}] proc died unexpectedly (exitcode={code}), shutting down.")
             raise _WorkerDiedError(name) from None
         if self._background is not None and any("result" in message for message in messages):
             log(f"Profiler stopped in {time.monotonic() - self._background:.2f}s")
@@ -149,8 +143,7 @@ class _Engine:
         elif command == "stop_profile":
             result = self._stop_profile()
         elif command == "mtp_stats":
-            scheduler = self._scheduler
-            result = {"drafted": scheduler.drafted, "accepted": scheduler.accepted, "steps": scheduler.steps}
+            result = self._scheduler.acceptance.counts
         log(f"Engine Core: utility command '{command}' finished in {time.monotonic() - began:.3f}s")
         self._channel.send({"t": "util", "cmd": command, "result": result})
 
@@ -201,11 +194,14 @@ class _Engine:
                     "t": "out",
                     "o": executed.outputs,
                     "load": [len(self._scheduler.running), len(self._scheduler.waiting)],
+                    "mtp": self._scheduler.acceptance.counts,
                 }
             )
             finished = sum(reason is not None for _, _, reason in executed.outputs)
             if finished:
                 log(f"Engine Core: output send {finished} reqs")
+        for line in self._scheduler.acceptance.report(drained=not self._scheduler.busy):
+            log(line)
 
     def _flush(self) -> None:
         if self._pending:

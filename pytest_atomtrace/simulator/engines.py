@@ -39,6 +39,7 @@ class Engines:
         self.children = children
         self.live: dict[str, Live] = {}
         self.loads = [[0, 0] for _ in children]
+        self._accepted: list[list[int]] = [[] for _ in children]
         self.generated = self.prompts = self.finished = 0
         self._answers: list[dict[str, Any]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,7 +89,7 @@ class Engines:
                 self._answers.append(message)
 
     def _outputs(self, index: int, message: dict[str, Any]) -> None:
-        self.loads[index] = message["load"]
+        self.loads[index], self._accepted[index] = message["load"], message["mtp"]
         for ident, count, reason in message["o"]:
             self.generated += count
             self.finished += reason is not None
@@ -128,6 +129,11 @@ class Engines:
             for descriptor in ready:
                 self._readable(channels[descriptor])
         return self._answers.pop(0)["result"]
+
+    @property
+    def accepted(self) -> list[int]:
+        """Forwards of all engines by the number of draft tokens they accepted, as last reported."""
+        return [sum(column) for column in zip(*self._accepted, strict=False)]
 
     def close(self) -> None:
         """Shut all engines down, with ATOM's grace of five seconds."""

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import tempfile
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.simulator.faults import Faults
 
-__all__ = ["Exporter", "spooled", "trace_name"]
+__all__ = ["Exporter", "open_gzip", "trace_name"]
 
 COPY_BYTES = 4 << 20
 
@@ -29,7 +28,8 @@ def trace_name(model: str) -> str:
     return f"{prefix}_ts_{clock}_{int(now * 1000) % 1000:03d}.pt.trace.json"
 
 
-def _open_gzip(path: Path) -> Any:  # noqa: ANN401 - isal's and gzip's file objects share no type
+def open_gzip(path: Path) -> Any:  # noqa: ANN401 - isal's and gzip's file objects share no type
+    """A gzip file to write bytes to, by the fast library where it is there."""
     try:
         from isal import igzip
     except ImportError:
@@ -73,13 +73,9 @@ class Exporter:
             )
             return
         size = packed.stat().st_size / 1e6
-        self._log(
-            f"Rank {self._local}: trace exported to {packed} ({size:.1f} MB, {time.monotonic() - began:.1f}s)"
-        )
+        self._log(f"Rank {self._local}: trace exported to {packed} ({size:.1f} MB, {time.monotonic() - began:.1f}s)")
         if self._faults.on_rank("two_traces", self._rank):
-            packed.with_name(packed.name.replace("_ts_", "_ts_20000101_000000_000_")).write_bytes(
-                packed.read_bytes()
-            )
+            packed.with_name(packed.name.replace("_ts_", "_ts_20000101_000000_000_")).write_bytes(packed.read_bytes())
 
     def _export(self, path: Path, packed: Path, write: Callable[[IO[bytes], Path], None]) -> None:
         with path.open("wb") as file:
@@ -95,7 +91,7 @@ class Exporter:
             time.sleep(slow.number(1, 2.0))
         kill = bool(self._faults.on_rank("kill_in_gzip", self._rank))
         half = path.stat().st_size // 2
-        with path.open("rb") as source, _open_gzip(packed) as target:
+        with path.open("rb") as source, open_gzip(packed) as target:
             copied = 0
             while block := source.read(min(COPY_BYTES, half) if kill else COPY_BYTES):
                 target.write(block)
@@ -106,8 +102,3 @@ class Exporter:
         if self._faults.on_rank("truncated_gz", self._rank):
             os.truncate(packed, int(packed.stat().st_size * 0.6))
         path.unlink()
-
-
-def spooled() -> IO[bytes]:
-    """A nameless file for rows that come after others in the trace but are made at the same time."""
-    return tempfile.TemporaryFile()

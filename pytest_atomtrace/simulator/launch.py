@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_atomtrace.simulator.children import Child, spawn
 from pytest_atomtrace.simulator.logs import log
 from pytest_atomtrace.simulator.mutations import MutationError, parse_mutations
-from pytest_atomtrace.simulator.profile import find_profile, resolve
+from pytest_atomtrace.simulator.profile import find_profile
+from pytest_atomtrace.simulator.programs import Options, resolve
 from pytest_atomtrace.simulator.scheduler import Limits
 from pytest_atomtrace.simulator.topology import Engine, engines_of
 from pytest_atomtrace.simulator.wire import ChannelClosedError
@@ -48,7 +49,20 @@ class Launch:
         self.spec_tokens: int = args.num_speculative_tokens if args.method else 0
         if self.spec_tokens and "draft" not in profile:
             raise EngineStartError(f"the profile of {profile['name']} has no draft model (--method {args.method})")
-        self._model_data = resolve(profile, tp=self.tp_size, level=args.level, layers=controls.layers)
+        eager = args.enforce_eager or args.cudagraph_mode == "NONE"
+        self.piecewise = not eager and args.cudagraph_mode in ("PIECEWISE", "AF_PIECEWISE")
+        # with one GPU per engine a whole graph holds the logits too
+        self.eager_logits = self.tp_size > 1 or self.piecewise
+        self._graph_sizes = () if eager else self._sizes()
+        options = Options(
+            tp=self.tp_size,
+            level=args.level,
+            layers=controls.layers,
+            query=self.spec_tokens + 1,
+            synthetic=self._accepted_mean() is not None,
+            mark=args.mark_trace,
+        )
+        self._model_data = resolve(profile, options)
         self._check_mutations()
 
     def _check_mutations(self) -> None:
@@ -119,25 +133,48 @@ class Launch:
         log(f"Failed to initialize all EngineCores, cleaning up: {reason}")
         raise EngineStartError("Failed to start all EngineCore processes")
 
+    def _sizes(self) -> tuple[int, ...]:
+        args = self.args
+        dropped = [size for size in args.cudagraph_capture_sizes if size > args.max_num_seqs]
+        if dropped:
+            log(f"WARNING: cudagraph capture sizes {dropped} exceed max_num_seqs={args.max_num_seqs}, dropped")
+        return tuple(size for size in args.cudagraph_capture_sizes if size <= args.max_num_seqs)
+
+    def _accepted_mean(self) -> float | None:
+        """The mean number of accepted draft tokens that the command line fixes, if it does."""
+        length, rate = self.args.spec_decode_acceptance_length, self.args.spec_decode_acceptance_rate
+        if not self.spec_tokens or (length is None and rate is None):
+            return None
+        return float(length - 1 if length is not None else rate * self.spec_tokens)
+
     def _limits(self) -> Limits:
         args = self.args
-        eager = args.enforce_eager or args.cudagraph_mode == "NONE"
-        sizes = [size for size in args.cudagraph_capture_sizes if size <= args.max_num_seqs]
-        dropped = [size for size in args.cudagraph_capture_sizes if size > args.max_num_seqs]
-        if dropped and not eager:
-            log(f"WARNING: cudagraph capture sizes {dropped} exceed max_num_seqs={args.max_num_seqs}, dropped")
-        acceptance = self.controls.acceptance
-        if args.spec_decode_acceptance_rate is not None:
-            acceptance = args.spec_decode_acceptance_rate
         return Limits(
             max_num_seqs=args.max_num_seqs,
             max_num_batched_tokens=args.max_num_batched_tokens,
-            graph_sizes=() if eager else tuple(sizes),
+            graph_sizes=self._graph_sizes,
             spec_tokens=self.spec_tokens,
-            acceptance=acceptance,
+            acceptance=self.controls.acceptance,
             tbo=args.enable_tbo or "",
-            eager_logits=self.tp_size > 1,
+            eager_logits=self.eager_logits,
+            accepted_mean=self._accepted_mean(),
+            piecewise=self.piecewise,
+            guide_labels=self.controls.guide_era,
         )
+
+    def _capture(self) -> dict[str, Any] | None:
+        """What the workers capture at startup for --mark-trace, None without."""
+        args, sizes = self.args, self._graph_sizes[: self.controls.captures]
+        if not args.mark_trace or not sizes:
+            return None
+        two_batch = "_tbo" if args.enable_tbo == "all" else ""
+        return {
+            "sizes": sizes,
+            "query": self.spec_tokens + 1,
+            "program": f"{'pieces' if self.piecewise else 'graph'}{two_batch}",
+            "piecewise": self.piecewise,
+            "legacy": self.controls.guide_era,
+        }
 
     def _engine_config(self, engine: Engine, flags: int) -> dict[str, Any]:
         controls, delay = self.controls, self.controls.ready_delay_s
@@ -167,7 +204,9 @@ class Launch:
                 "directory": "" if self.root is None else str(self.root / worker.directory),
                 "load_s": delay,
                 "model_data": self._model_data,
-                "eager_logits": self.tp_size > 1,
+                "eager_logits": self.eager_logits,
+                "capture": self._capture(),
+                "second": controls.second_thread,
                 "detailed": detailed,
                 "gpu": controls.gpu,
                 "gpus": controls.gpus,

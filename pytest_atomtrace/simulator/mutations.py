@@ -6,7 +6,7 @@ import difflib
 import re
 from dataclasses import dataclass
 
-__all__ = ["ACTIONS", "Mutation", "MutationError", "base_name", "parse_mutations"]
+__all__ = ["ACTIONS", "Mutation", "MutationError", "base_name", "of_launch", "parse_mutations"]
 
 ACTIONS = ("drop", "extra", "rename", "slow")
 PHASES = ("decode", "draft", "eager_decode", "prefill", "sample")
@@ -59,6 +59,17 @@ def parse_mutations(text: str) -> tuple[Mutation, ...]:
     return tuple(_parse_one(item.strip()) for item in text.split(";") if item.strip())
 
 
+def of_launch(text: str, launch: int) -> str:
+    """The mutations that strike this launch, without their ``@launch=<nonce>``: a server that is slow once."""
+    kept = []
+    for item in filter(None, (one.strip() for one in text.split(";"))):
+        body, *options = item.split("@")
+        launches = [option for option in options if option.startswith("launch=")]
+        if not launches or f"launch={launch}" in launches:
+            kept.append("@".join([body, *(option for option in options if option not in launches)]))
+    return ";".join(kept)
+
+
 def _parse_one(item: str) -> Mutation:
     action, colon, rest = item.partition(":")
     if not colon or action not in ACTIONS:
@@ -96,6 +107,4 @@ def _option(item: str, option: str) -> tuple[str, str]:
         return key, value
     if key == "phase" and value in PHASES:
         return key, value
-    raise MutationError(
-        f"mutation {item!r}: {option!r} is none of @rank=<n>, @step=<n>, @phase=<{'|'.join(PHASES)}>"
-    )
+    raise MutationError(f"mutation {item!r}: {option!r} is none of @rank=<n>, @step=<n>, @launch=<nonce>, @phase=<{'|'.join(PHASES)}>")

@@ -7,17 +7,24 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from pytest_atomtrace.simulator import kineto
 from pytest_atomtrace.simulator.children import adopt, set_title
+from pytest_atomtrace.simulator.document import Facts, base_time, write_document
 from pytest_atomtrace.simulator.durations import Durations
-from pytest_atomtrace.simulator.export import Exporter, spooled
+from pytest_atomtrace.simulator.export import Exporter
 from pytest_atomtrace.simulator.faults import Faults, parse_faults
+from pytest_atomtrace.simulator.graph_capture import capture_graphs
 from pytest_atomtrace.simulator.logs import log
 from pytest_atomtrace.simulator.mutations import parse_mutations
-from pytest_atomtrace.simulator.timeline import MAIN, SIDE, Timeline
+from pytest_atomtrace.simulator.player import Player
+from pytest_atomtrace.simulator.programs import derive
+from pytest_atomtrace.simulator.sheets import Host
+from pytest_atomtrace.simulator.timeline import Timeline
 from pytest_atomtrace.simulator.wire import Channel, ChannelClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["main"]
 
@@ -31,13 +38,25 @@ class _Worker:
         self._folder = Path(config["directory"]) if config["directory"] else None
         self._steps: list[dict[str, Any]] | None = None
         self._before: dict[str, Any] | None = None
-        self._start_ns = self._base_ns = 0
+        self._start_ns = 0
+        self._facts = self.facts()
         self._model: dict[str, Any] = config["model_data"]
-        programs = self._model["programs"]
-        # with one GPU per engine the logits are part of the captured graph
-        programs["graph"] = programs["decode"] + ([] if config["eager_logits"] else programs["decode_logits"])
+        derive(self._model["programs"], eager_logits=config["eager_logits"])
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
+
+    def capture(self) -> None:
+        """Write the graphs' capture traces, as ATOM does before it is ready."""
+        plan = self._config["capture"]
+        if plan is None or self._folder is None:
+            return
+        log(
+            f"Model {self._config['label'].removeprefix('AsyncIOProc(Model').removesuffix(')')}: "
+            "Starting CUDA graph capture profiler (detailed=False)..."
+        )
+        programs = self._model["programs"]
+        programs["capture"] = programs[plan["program"]]
+        capture_graphs(plan, self._folder, self._config, self.facts(), self.player)
 
     def serve(self) -> None:
         while True:
@@ -71,9 +90,8 @@ class _Worker:
         if self._folder is None or self._steps is not None or self._faults.get("no_profiler"):
             return
         self._steps, self._before = [], before
-        now_ns = self._config["clock_ns"] or time.time_ns()
-        self._base_ns = kineto.base_time(now_ns)
-        self._start_ns = now_ns - self._base_ns
+        self._facts = self.facts()
+        self._start_ns = (self._config["clock_ns"] or time.time_ns()) - self._facts.base_ns
         log(
             f"Rank {self._config['local_rank']}: profiler started "
             f"(detailed={self._config['detailed']}, dir={self._folder})"
@@ -116,49 +134,62 @@ class _Worker:
             mutations=parse_mutations(config["mutate"]),
         )
 
+    def facts(self) -> Facts:
+        """Who this rank is, with the time base of now."""
+        config = self._config
+        pid = config["pid"] or os.getpid()
+        now_ns = config["clock_ns"] or time.time_ns()
+        return Facts(
+            gpu=config["gpu"],
+            gpus=config["gpus"],
+            rank=self._rank,
+            world=config["world"],
+            detailed=config["detailed"],
+            seed=config["seed"],
+            base_ns=base_time(now_ns),
+            pid=pid,
+            threads=(pid, pid + 101, pid + 201, pid + 202),
+        )
+
+    def player(
+        self,
+        facts: Facts,
+        start_ns: int,
+        write_host: Callable[[str], object],
+        write_gpu: Callable[[str], object],
+        *,
+        detailed: bool = False,
+    ) -> Player:
+        """A player of this rank's programs."""
+        config = self._config
+        return Player(
+            self._model,
+            self._durations(),
+            seed=config["seed"],
+            host=Host(facts.pid, facts.threads, self._rank, self._model["hidden"] if detailed else 0),
+            start_ns=start_ns,
+            write_host=write_host,
+            write_gpu=write_gpu,
+            second=config["second"],
+        )
+
     def _write(self, file: IO[bytes], path: Path) -> None:
-        config, steps = self._config, self._steps or []
-        with spooled() as gpu_file:
-            no_kernels = self._faults.on_rank("no_kernels", self._rank)
-            timeline = Timeline(
-                self._model,
-                self._durations(),
-                seed=config["seed"],
-                rank=self._rank,
-                pid=config["pid"] or os.getpid(),
-                start_ns=self._start_ns,
-                host=lambda text: file.write(text.encode()),
-                gpu=(lambda _: None) if no_kernels else (lambda text: gpu_file.write(text.encode())),
-            )
-            timeline.labels = not self._faults.on_rank("missing_label", self._rank)
+        steps, facts = self._steps or [], self._facts
+        no_kernels = self._faults.on_rank("no_kernels", self._rank)
+
+        def play(write_host: Callable[[str], object], write_gpu: Callable[[str], object]) -> int:
+            gpu = (lambda _: None) if no_kernels else write_gpu
+            player = self.player(facts, self._start_ns, write_host, gpu, detailed=facts.detailed)
             cap = self._faults.on_rank("row_cap", self._rank)
-            timeline.row_cap = int(cap.number(1, 20000)) if cap else 0
-            trace_id = f"{config['seed'] & 0xFFFFFFFF:08X}{self._rank:024X}"
-            head = kineto.header(
-                gpu=config["gpu"],
-                gpus=config["gpus"],
-                rank=self._rank,
-                world=config["world"],
-                detailed=config["detailed"],
-                trace_id=trace_id,
-                base_ns=self._base_ns,
-            )
-            file.write(head.encode())
+            player.row_cap = int(cap.number(1, 20000)) if cap else 0
+            timeline = Timeline(player, start_ns=self._start_ns)
+            timeline.labels = not self._faults.on_rank("missing_label", self._rank)
             if self._before is not None:
                 timeline.in_flight(self._before)
             self._play(timeline, steps, file)
-            gpu_file.seek(0)
-            shutil.copyfileobj(gpu_file, file, 1 << 20)
-            tail = kineto.footer(
-                pid=config["pid"] or os.getpid(),
-                device=self._rank,
-                gpus=config["gpus"],
-                streams={MAIN: "", SIDE: ""},
-                start_ns=self._start_ns,
-                end_ns=timeline.end,
-                name=str(path),
-            )
-            file.write(tail.encode())
+            return timeline.end
+
+        write_document(file, facts, start_ns=self._start_ns, name=str(path), play=play)
 
     def _play(self, timeline: Timeline, steps: list[dict[str, Any]], file: IO[bytes]) -> None:
         graphs = [index for index, step in enumerate(steps) if step["graph"]]
@@ -176,12 +207,11 @@ def main(descriptor: int, parent: int) -> None:
     """Entry point of the spawned process."""
     channel, config = adopt(descriptor, parent)
     set_title(config["title"])
-    log(
-        f"ModelRunner rank={config['local_rank']}, dp_rank_local={config['dp_rank']}, device=cuda:{config['rank']}"
-    )
+    log(f"ModelRunner rank={config['local_rank']}, dp_rank_local={config['dp_rank']}, device=cuda:{config['rank']}")
     worker = _Worker(config, channel)
     log(f"[{config['name']}] Model load done: {config['model']} (weights loaded in {config['load_s']:.2f}s)")
     log(f"Model warmup done: {config['model']}")
+    worker.capture()
     channel.send({"ready": True})
     try:
         worker.serve()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import random
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_atomtrace.simulator.labels import eager_label, graph_label
+from pytest_atomtrace.simulator.acceptance import Acceptance
+from pytest_atomtrace.simulator.labels import eager_label, graph_label, guide_era
 
 __all__ = ["Executed", "Limits", "Request", "Scheduler"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the command line says about batches and graphs; no ``graph_sizes`` means eager."""
+    """What the command line says about batches and graphs; no ``graph_sizes`` means eager.
+
+    ``acceptance`` is the chance of each draft token, unless ``accepted_mean`` fixes the mean number of accepted
+    ones. ``piecewise`` cuts graphs at attention; ``guide_labels`` writes labels as of May 2026.
+    """
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -23,6 +27,9 @@ class Limits:
     acceptance: float
     tbo: str
     eager_logits: bool
+    accepted_mean: float | None = None
+    piecewise: bool = False
+    guide_labels: bool = False
 
 
 @dataclass
@@ -59,9 +66,15 @@ class Scheduler:
     waiting: list[Request] = field(default_factory=list)
     running: list[Request] = field(default_factory=list)
     steps: int = 0
-    drafted: int = 0
-    accepted: int = 0
     idle: bool = True
+    acceptance: Acceptance = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with nothing accepted."""
+        limits = self.limits
+        self.acceptance = Acceptance(
+            drafts=limits.spec_tokens, chance=limits.acceptance, mean=limits.accepted_mean, seed=self.seed
+        )
 
     def add(self, request: Request) -> None:
         """Queue a request."""
@@ -85,33 +98,35 @@ class Scheduler:
 
     def dummy_step(self) -> Executed:
         """The step that an idle data-parallel engine runs with its peers."""
-        graphs = self.limits.graph_sizes
+        graphs, spec = self.limits.graph_sizes, self.limits.spec_tokens
+        tok = spec + 1
         if graphs:
-            label = graph_label("dummy_decode", bs=1, graph_bs=graphs[0], tok=1, decodes=1)
-            return Executed(
-                self._record("dummy_decode", label, bs=1, size=graphs[0], tok=1, ctx=1, graph=True), []
-            )
-        label = eager_label("dummy_eager_decode", bs=1, tok=1, contexts=[1])
-        return Executed(self._record("dummy_eager_decode", label, bs=1, size=1, tok=1, ctx=1, graph=False), [])
+            label = graph_label("dummy_decode", bs=1, graph_bs=graphs[0], tok=tok, decodes=1, spec=spec)
+            return Executed(self._record("dummy_decode", label, bs=1, size=graphs[0], tok=tok, ctx=1, graph=True), [])
+        label = eager_label("dummy_eager_decode", bs=1, tok=tok, contexts=[1])
+        return Executed(self._record("dummy_eager_decode", label, bs=1, size=1, tok=tok, ctx=1, graph=False), [])
 
     def _record(
-        self, kind: str, label: str, *, bs: int, size: int, tok: int, ctx: int, graph: bool
+        self, kind: str, label: str, *, bs: int, size: int, tok: int, ctx: int, graph: bool, tbo: bool = False
     ) -> dict[str, Any]:
         self.steps += 1
         idle, self.idle = self.idle, False
         phase = "prefill" if "prefill" in kind else "decode"
         dummy = kind.startswith("dummy_")
+        program = ("pieces" if self.limits.piecewise else "graph") if graph else phase
         return {
             "n": self.steps,
             "kind": kind,
             "phase": phase,
-            "label": label,
+            "label": guide_era(label) if self.limits.guide_labels else label,
             "bs": bs,
             "size": size,
+            "query": 1 if phase == "prefill" else self.limits.spec_tokens + 1,
             "tok": tok,
             "ctx": ctx,
             "graph": graph,
-            "program": "graph" if graph else phase,
+            "program": f"{program}_tbo" if tbo else program,
+            "tbo": tbo,
             "dummy": dummy,
             "idle": idle,
             "eager_logits": self.limits.eager_logits,
@@ -134,13 +149,10 @@ class Scheduler:
             self.waiting.pop(0)
         for request, chunk in zip(batch, chunks, strict=True):
             request.done_prompt += chunk
-        contexts = [request.done_prompt for request in batch]
-        label = eager_label(
-            "prefill", bs=len(batch), tok=sum(chunks), contexts=contexts, tbo=bool(self.limits.tbo)
-        )
-        record = self._record(
-            "prefill", label, bs=len(batch), size=len(batch), tok=sum(chunks), ctx=max(contexts), graph=False
-        )
+        contexts, bs, tok = [request.done_prompt for request in batch], len(batch), sum(chunks)
+        tbo = bool(self.limits.tbo) and bs > 1
+        label = eager_label("prefill", bs=bs, tok=tok, contexts=contexts, tbo=tbo)
+        record = self._record("prefill", label, bs=bs, size=bs, tok=tok, ctx=max(contexts), graph=False, tbo=tbo)
         finished = [request for request in batch if request.done_prompt == request.prompt]
         self.waiting[:0] = [request for request in batch if request.done_prompt < request.prompt]
         self.running += finished
@@ -156,27 +168,16 @@ class Scheduler:
         bs, tok = len(batch), len(batch) * (spec + 1)
         contexts = [request.context for request in batch]
         mean = sum(contexts) // bs
-        tbo = self.limits.tbo == "all"
+        tbo = self.limits.tbo == "all" and bs > 1
         place = bisect_left(graphs, bs)
         if place < len(graphs):
             label = graph_label("decode", bs=bs, graph_bs=graphs[place], tok=tok, decodes=bs, spec=spec, tbo=tbo)
-            record = self._record("decode", label, bs=bs, size=graphs[place], tok=tok, ctx=mean, graph=True)
+            size = graphs[place]
+            record = self._record("decode", label, bs=bs, size=size, tok=tok, ctx=mean, graph=True, tbo=tbo)
         else:
             label = eager_label("eager_decode", bs=bs, tok=tok, contexts=contexts, tbo=tbo)
-            record = self._record("eager_decode", label, bs=bs, size=bs, tok=tok, ctx=mean, graph=False)
-        return Executed(record, self._advance(batch, [1 + self._accept() for _ in batch]))
-
-    def _accept(self) -> int:
-        spec = self.limits.spec_tokens
-        if not spec:
-            return 0
-        rng = random.Random(f"{self.seed}/accept/{self.drafted}")
-        accepted = 0
-        while accepted < spec and rng.random() < self.limits.acceptance:
-            accepted += 1
-        self.drafted += spec
-        self.accepted += accepted
-        return accepted
+            record = self._record("eager_decode", label, bs=bs, size=bs, tok=tok, ctx=mean, graph=False, tbo=tbo)
+        return Executed(record, self._advance(batch, [1 + self.acceptance.draw() for _ in batch]))
 
     def _advance(self, batch: list[Request], tokens: list[int]) -> list[tuple[str, int, str | None]]:
         outputs: list[tuple[str, int, str | None]] = []

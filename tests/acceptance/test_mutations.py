@@ -13,6 +13,7 @@ SPECS = Path(__file__).parents[2] / "perf_specs"
 CHEAPER = {
     "test_deepseek_v4_pro.py": [("tp=8", "tp=2"), ("osl=128", "osl=40"), ("conc=32", "conc=4")],
     "test_gpt_oss_120b.py": [("osl=128", "osl=40"), ("conc=16", "conc=4")],
+    "test_deepseek_r1_mtp.py": [("tp=4", "tp=2"), ("conc=16", "conc=4")],
 }
 
 MUTATIONS = {
@@ -45,6 +46,24 @@ MUTATIONS = {
         "test_one_gpu_needs_no_all_reduce": "extra:ncclDevKernel_Generic_1",
         "test_prefill_goes_through_the_moe_op": "drop:flydsl_moe1_*@phase=prefill",
         "test_decode_stays_in_the_simulators_own_budget": "slow:flydsl_moe2_*=3@phase=decode",
+    },
+    "test_deepseek_r1_mtp.py": {
+        "test_attention_verifies_four_tokens_per_sequence": (
+            "rename:mla_a8w8_qh16_qseqlen4_*=_ZN5aiter36mla_a8w8_qh16_qseqlen1_gqaratio16_psE@phase=decode"
+        ),
+        "test_split_attention_is_reduced_once_per_layer": "drop:kn_mla_reduce_v1_ps@phase=decode",
+        "test_rope_and_cache_write_stay_fused": "drop:fuse_qk_rope_concat_and_cache_mla_kernel@phase=decode",
+        "test_every_moe_layer_routes_with_the_grouped_topk": "rename:grouped_topk_opt_sort_kernel=torch_topk",
+        "test_each_moe_layer_runs_both_moe_gemms_once": "drop:flydsl_moe2_*@phase=decode",
+        "test_dense_layers_and_shared_experts_gate_with_silu": "drop:act_and_mul_kernel@phase=decode",
+        "test_two_all_reduces_per_layer_and_one_for_the_embedding": (
+            "rename:cross_device_reduce_2stage=ncclDevKernel_Generic_2"
+        ),
+        "test_every_draft_step_runs_the_mtp_layer": "drop:_lm_head_argmax_pack_kernel",
+        "test_drafts_are_verified_by_rejection_sampling": "drop:rejection_greedy_sample_kernel",
+        "test_prefill_goes_through_the_moe_op": "rename:flydsl_moe1_*=moe_gemm1_untuned@phase=prefill",
+        "test_no_moe_fallback": "extra:moe_ck2stages_gemm1_256x128x128x64_1x4",
+        "test_decode_stays_in_the_simulators_own_budget": "slow:flydsl_moe1_*=8@phase=decode",
     },
 }
 

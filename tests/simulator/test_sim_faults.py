@@ -88,9 +88,7 @@ def test_dp_attention_runs_dummies_and_names_ranks_by_dp(start: Starter) -> None
     files = sim.wait_files(2)
     assert [file.parent.name for file in files] == ["dp0_tp0", "dp1_tp0"]
     kinds = [
-        Counter(
-            e["name"].split("[")[0] for e in read_trace(file)["traceEvents"] if e.get("cat") == "user_annotation"
-        )
+        Counter(e["name"].split("[")[0] for e in read_trace(file)["traceEvents"] if e.get("cat") == "user_annotation")
         for file in files
     ]
     assert any(kind["decode"] == 29 for kind in kinds)
@@ -185,9 +183,7 @@ def test_the_event_loop_is_blocked_during_a_stop(start: Starter) -> None:
 
 
 def test_faults_of_content_change_what_a_reader_sees(start: Starter) -> None:
-    sim = start(
-        *DEEPSEEK, "-tp", "4", fault="lossy_graph:0,no_kernels:1,missing_label:2,truncated_gz:3,extra_rank"
-    )
+    sim = start(*DEEPSEEK, "-tp", "4", fault="lossy_graph:0,no_kernels:1,missing_label:2,truncated_gz:3,extra_rank")
     sim.window(requests=2, tokens=30)
     files = {file.parent.name: file for file in sim.wait_files(5)}
     sizes = Counter(Counter(k["args"]["correlation"] for k in _kernels(read_trace(files["rank_0"]))).values())

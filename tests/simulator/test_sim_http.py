@@ -45,9 +45,7 @@ def test_a_stream_ends_with_reason_extra_stop_chunk_usage_and_done(captured: Cap
     status, text = captured.sim.call("/v1/completions", body)
     assert status == 200
     *content, extra, usage = _frames(text)
-    assert [chunk["choices"][0]["finish_reason"] for chunk in content] == [None] * (len(content) - 1) + [
-        "max_tokens"
-    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in content] == [None] * (len(content) - 1) + ["max_tokens"]
     assert sum(len(chunk["choices"][0]["text"].split()) for chunk in content) == 5
     assert (extra["choices"][0]["text"], extra["choices"][0]["finish_reason"]) == ("", "stop")
     assert usage["choices"] == []
@@ -97,9 +95,7 @@ def test_chat_reasons_are_openais(captured: Captured) -> None:
         ),
     ],
 )
-def test_bad_requests_get_atoms_code_and_envelope(
-    captured: Captured, body: object, status: int, words: str
-) -> None:
+def test_bad_requests_get_atoms_code_and_envelope(captured: Captured, body: object, status: int, words: str) -> None:
     got, answer = captured.sim.call("/v1/completions", body)
     assert got == status
     assert words in json.dumps(answer["detail"])

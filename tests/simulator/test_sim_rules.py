@@ -10,7 +10,8 @@ from pytest_atomtrace.simulator.controls import ControlError, Controls
 from pytest_atomtrace.simulator.faults import FAULTS, FaultError, Faults, parse_faults
 from pytest_atomtrace.simulator.labels import eager_label, graph_label
 from pytest_atomtrace.simulator.mutations import Mutation, MutationError, base_name, parse_mutations
-from pytest_atomtrace.simulator.profile import ProfileError, find_profile, known_models, resolve
+from pytest_atomtrace.simulator.profile import ProfileError, find_profile, known_models
+from pytest_atomtrace.simulator.programs import Options, resolve
 from pytest_atomtrace.simulator.scheduler import Limits, Request, Scheduler
 from pytest_atomtrace.simulator.topology import engines_of
 
@@ -19,29 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _counts(model: str, tp: int, program: str = "decode") -> Counter[str]:
-    data = resolve(find_profile(model), tp=tp, level=3, layers=0)
+def counts(model: str, tp: int, program: str = "decode", query: int = 1) -> Counter[str]:
+    data = resolve(find_profile(model), Options(tp=tp, query=query))
     keys = [item[1] for item in data["programs"][program] if item[0] == "k"]
     return Counter(base_name(data["kernels"][key]["name"]) for key in keys)
 
 
 def test_deepseek_v4_pro_has_the_layers_of_its_public_config() -> None:
-    counts = _counts("deepseek-ai/DeepSeek-V4-Pro", 8)
-    assert counts["flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8"] == 61
-    assert counts["topk_gating_kernel_opt"] == 58
-    assert counts["_hash_topk_kernel"] == 3
-    assert (counts["_paged_decode_split_kernel"], counts["_paged_decode_fused_kernel"]) == (30, 31)
-    assert counts["cross_device_reduce_2stage"] == 122
-    assert sum(counts.values()) == 1956
+    names = counts("deepseek-ai/DeepSeek-V4-Pro", 8)
+    assert names["flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8"] == 61
+    assert names["topk_gating_kernel_opt"] == 58
+    assert names["_hash_topk_kernel"] == 3
+    assert (names["_paged_decode_split_kernel"], names["_paged_decode_fused_kernel"]) == (30, 31)
+    assert names["cross_device_reduce_2stage"] == 122
+    assert sum(names.values()) == 1956
 
 
 def test_gpt_oss_120b_alternates_sliding_and_full_attention() -> None:
-    counts = _counts("openai/gpt-oss-120b", 1)
-    assert (counts["kernel_unified_attention_2d"], counts["kernel_unified_attention_3d"]) == (18, 18)
-    assert counts["reduce_segments"] == 18
-    assert counts["topksoftmax_4x128x4"] == 36
-    assert "cross_device_reduce_2stage" not in counts
-    assert sum(counts.values()) == 417
+    names = counts("openai/gpt-oss-120b", 1)
+    assert (names["kernel_unified_attention_2d"], names["kernel_unified_attention_3d"]) == (18, 18)
+    assert names["reduce_segments"] == 18
+    assert names["topksoftmax_4x128x4"] == 36
+    assert "cross_device_reduce_2stage" not in names
+    assert sum(names.values()) == 417
 
 
 def test_every_kernel_of_every_profile_has_a_source() -> None:
@@ -112,7 +113,7 @@ def test_labels_have_atoms_exact_forms() -> None:
     assert many == "eager_decode[bs=600 tok=600 ctx=[1025, 1025, 1026]...+597]"
 
 
-def _scheduler(**changes: Any) -> Scheduler:
+def make_scheduler(**changes: Any) -> Scheduler:
     limits: dict[str, Any] = {
         "max_num_seqs": 8, "max_num_batched_tokens": 100, "graph_sizes": (1, 2, 4), "spec_tokens": 0,
         "acceptance": 0.5, "tbo": "", "eager_logits": False, **changes,
@@ -128,7 +129,7 @@ def _labels(scheduler: Scheduler) -> list[str]:
 
 
 def test_prefills_are_batched_up_to_the_token_budget_and_long_prompts_are_cut() -> None:
-    scheduler = _scheduler()
+    scheduler = make_scheduler()
     for ident, prompt in (("a", 40), ("b", 60), ("c", 150)):
         scheduler.add(Request(ident, prompt, 2))
     assert _labels(scheduler) == [
@@ -140,17 +141,17 @@ def test_prefills_are_batched_up_to_the_token_budget_and_long_prompts_are_cut() 
 
 
 def test_a_batch_above_the_largest_graph_runs_eagerly() -> None:
-    scheduler = _scheduler()
+    scheduler = make_scheduler()
     for index in range(5):
         scheduler.add(Request(str(index), 10, 2))
     assert _labels(scheduler)[-1] == "eager_decode[bs=5 tok=5 ctx=[11, 11, 11, 11, 11]]"
 
 
 def test_speculative_decoding_makes_the_wanted_tokens_in_fewer_steps() -> None:
-    scheduler = _scheduler(spec_tokens=3, acceptance=1.0)
+    scheduler = make_scheduler(spec_tokens=3, acceptance=1.0)
     scheduler.add(Request("a", 10, 9))
     assert _labels(scheduler) == ["prefill[bs=1 tok=10 ctx=10]"] + ["decode[bs=1 tok=4 d=1 spec=3]"] * 2
-    assert (scheduler.drafted, scheduler.accepted) == (6, 6)
+    assert scheduler.acceptance.counts == [0, 0, 0, 2]
 
 
 def test_faults_are_parsed_with_ranks_and_arguments() -> None:

@@ -25,9 +25,7 @@ def _ns(value: float) -> int:
 
 def _graphs(trace: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
     launches = {
-        event["args"]["correlation"]
-        for event in _events(trace, "cuda_runtime")
-        if event["name"] == "hipGraphLaunch"
+        event["args"]["correlation"] for event in _events(trace, "cuda_runtime") if event["name"] == "hipGraphLaunch"
     }
     graphs = defaultdict(list)
     for kernel in _events(trace, "kernel"):
@@ -67,9 +65,7 @@ def test_a_decode_replays_one_graph_with_the_kernels_of_its_layers(trace: dict[s
         assert sum(count for name, count in names.items() if "topk_gating_kernel_opt<" in name) == LEARNED
         assert names["_paged_decode_fused_kernel"] == HCA
         assert names["_paged_decode_split_kernel"] == CSA
-        assert sum(count for name, count in names.items() if "cross_device_reduce_2stage<" in name) == 2 * (
-            CSA + HCA
-        )
+        assert sum(count for name, count in names.items() if "cross_device_reduce_2stage<" in name) == 2 * (CSA + HCA)
         assert len(kernels) == 29 * HCA + 35 * CSA + 7
 
 
@@ -113,12 +109,8 @@ def test_eager_launches_name_their_kernel_and_share_its_external_id(trace: dict[
 
 def test_the_logits_tail_is_launched_eagerly_inside_the_decode_label(trace: dict[str, Any]) -> None:
     labels = [event for event in _events(trace, "user_annotation") if event["name"].startswith("decode[")]
-    gathers = [
-        event for event in _events(trace, "cuda_runtime") if "ncclDevKernel" in str(event["args"].get("kernel"))
-    ]
-    inside = [
-        sum(label["ts"] <= event["ts"] <= label["ts"] + label["dur"] for event in gathers) for label in labels
-    ]
+    gathers = [event for event in _events(trace, "cuda_runtime") if "ncclDevKernel" in str(event["args"].get("kernel"))]
+    inside = [sum(label["ts"] <= event["ts"] <= label["ts"] + label["dur"] for event in gathers) for label in labels]
     assert inside == [1] * len(labels)
 
 
