@@ -64,6 +64,7 @@ MUTATIONS = {
         "test_prefill_goes_through_the_moe_op": "rename:flydsl_moe1_*=moe_gemm1_untuned@phase=prefill",
         "test_no_moe_fallback": "extra:moe_ck2stages_gemm1_256x128x128x64_1x4",
         "test_decode_stays_in_the_simulators_own_budget": "slow:flydsl_moe1_*=8@phase=decode",
+        "test_a_token_stays_in_the_simulators_own_budget": "slow:flydsl_moe1_*=600@phase=draft",
     },
 }
 
