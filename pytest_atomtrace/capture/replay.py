@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.case import Case
 
-__all__ = ["explain_missing", "find_capture", "list_captures"]
+__all__ = ["explain_missing", "find_capture", "list_captures", "saved_launches", "saved_windows"]
 
 _FILE_MODEL = re.compile(r"(?P<model>[\w.\-]+)_ts_\d{8}_\d{6}_\d{3}\.pt\.trace\.json(\.gz)?")
 # A snapshot path (.../snapshots/<sha>) gives the sha as the files' prefix: it names no model.
@@ -49,6 +49,34 @@ def find_capture(directory: Path, case: Case) -> Capture | None:
     exact = set(ranks) == set(ranks_of(case))
     expected = () if exact else ranks_of(case)
     return Capture(case, directory, ranks, expected, "replay", {}, 0.0)
+
+
+def saved_windows(capture: Capture, *, launch: int = 1) -> list[Capture]:
+    """Every window of a saved launch of the capture's case, in order; of a plain trace directory there is one.
+
+    Raises:
+        StoreError: a manifest is damaged.
+
+    """
+    if not capture.manifest:
+        return [capture] if launch == 1 else []
+    place = _launch_place(capture.directory.parent, launch)
+    found = [capture_at(window, capture.case, engine="replay") for window in _windows(place)]
+    return [one for one in found if one is not None]
+
+
+def saved_launches(capture: Capture) -> int:
+    """How many launches of the capture's case are saved, counted from 1 without a gap."""
+    number = 1
+    while capture.manifest and _windows(_launch_place(capture.directory.parent, number + 1)):
+        number += 1
+    return number
+
+
+def _launch_place(case_dir: Path, launch: int) -> Path:
+    # <run>/captures/<slug> and <run>/launches/<k>/captures/<slug>
+    run = case_dir.parent.parent
+    return case_dir if launch == 1 else run / "launches" / str(launch) / "captures" / case_dir.name
 
 
 def list_captures(directory: Path) -> list[tuple[str, Path]]:

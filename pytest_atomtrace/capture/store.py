@@ -7,12 +7,13 @@
     <run dir>/captures/<slug>/failed.json              it failed: why, where
     <run dir>/servers/<server key>/attempt.json, failed.json, work/   the same for a launch
     <run dir>/quarantine/<slug>-<n>/                   what a failed window left, and reason.txt
+    <run dir>/launches/<k>/...                         all of that again for the k-th launch of a server, k > 1
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.files import read_json, write_json
@@ -21,6 +22,7 @@ from pytest_atomtrace.capture.record import MANIFEST, MANIFEST_SCHEMA, Capture
 from pytest_atomtrace.errors import InfraError, RememberedFailureError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_atomtrace.capture.clock import Clock
@@ -31,11 +33,23 @@ __all__ = ["Store", "attempt_of", "capture_at"]
 
 @dataclass(frozen=True)
 class Store:
-    """Paths and states; every question is answered from disk, so all workers get the same answer."""
+    """Paths and states; every question is answered from disk, so all workers get the same answer.
+
+    `windows` says by slug how many windows a case needs where they are more than its own `captures`.
+    """
 
     run_dir: Path
     run_id: str
     clock: Clock
+    windows: Mapping[str, int] = field(default_factory=dict)
+
+    def of_launch(self, number: int) -> Store:
+        """The store of another launch of the same servers: nothing of the first one counts there, failures too."""
+        return self if number == 1 else replace(self, run_dir=self.run_dir / "launches" / str(number))
+
+    def windows_of(self, case: Case) -> int:
+        """How many windows make the capture of `case` complete."""
+        return max(case.captures, self.windows.get(case.slug, 1))
 
     def case_dir(self, case: Case) -> Path:
         """Where the captures of `case` are."""
@@ -51,7 +65,14 @@ class Store:
 
     def capture(self, case: Case) -> Capture | None:
         """The finished capture of `case` (the last of its windows), None while any window is not finished."""
-        return capture_at(self.case_dir(case) / str(case.captures), case)
+        return capture_at(self.case_dir(case) / str(self.windows_of(case)), case)
+
+    def all_windows(self, case: Case) -> list[Capture]:
+        """Every window of the finished capture, in order; empty while any is not finished."""
+        if self.capture(case) is None:
+            return []
+        found = [capture_at(self.case_dir(case) / str(number + 1), case) for number in range(self.windows_of(case))]
+        return [capture for capture in found if capture is not None]
 
     def settled(self, case: Case) -> Capture | None:
         """The capture if it is there, None if it may still be taken.
@@ -124,7 +145,7 @@ def attempt_of(run_dir: Path, test_id: str) -> str | None:
     """What `test_id` was attempting when its process ended, or failed at before; None if nothing."""
     for place, what in (("captures", "the capture of"), ("servers", "the launch of the server")):
         for record in ("attempt.json", "failed.json"):
-            for path in sorted((run_dir / place).glob(f"*/{record}")):
+            for path in sorted([*run_dir.glob(f"{place}/*/{record}"), *run_dir.glob(f"launches/*/{place}/*/{record}")]):
                 if (read_json(path) or {}).get("test") == test_id:
                     return f"{what} {path.parent.name}"
     return None

@@ -49,10 +49,10 @@ class ControllerHooks:
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Scheduler) -> None:
         """Call the item of a worker that died during a capture an infra error: nothing was judged."""
-        from pytest_atomtrace.capture.store import open_attempt
+        from pytest_atomtrace.capture.store import attempt_of
 
         state = sched.config.stash[STATE]
-        attempt = open_attempt(state.output / "runs" / state.run_id, crashitem)
+        attempt = attempt_of(state.output / "runs" / state.run_id, crashitem)
         if attempt is None:
             return
         text = f"{report.longrepr}\n{attempt} ended with it; it is not tried again in this run."
