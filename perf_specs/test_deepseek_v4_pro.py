@@ -85,9 +85,7 @@ def test_prefill_goes_through_the_moe_op(atom_trace: Trace) -> None:
 def test_prefill_attention_is_the_sparse_kernel(atom_trace: Trace) -> None:
     # ATOM atom/model_ops/v4_kernels: plain for ratio 128, _csa for ratio 4.
     atom_trace.assert_kernel_called("_sparse_attn_v4_paged_prefill_kernel", during="prefill", per_step=HCA_LAYERS)
-    atom_trace.assert_kernel_called(
-        "_sparse_attn_v4_paged_prefill_csa_kernel", during="prefill", per_step=CSA_LAYERS
-    )
+    atom_trace.assert_kernel_called("_sparse_attn_v4_paged_prefill_csa_kernel", during="prefill", per_step=CSA_LAYERS)
 
 
 def test_no_moe_fallback(atom_trace: Trace) -> None:

@@ -60,18 +60,14 @@ class Case:
     pp: int = field(default=1, metadata=_doc("pipeline parallel size"))
     dp_attention: bool = field(default=False, metadata=_doc("--enable-dp-attention: tp x dp engines of TP 1"))
     isl: int = field(default=1024, metadata=_doc("prompt tokens per request"))
-    osl: int | None = field(
-        default=None, metadata=_doc("output tokens per request; None: 128 (256, 512 with drafts)")
-    )
+    osl: int | None = field(default=None, metadata=_doc("output tokens per request; None: 128 (256, 512 with drafts)"))
     conc: int = field(default=64, metadata=_doc("requests in flight"))
     prompts_per_slot: int = field(default=1, metadata=_doc("requests per slot in the profiled window"))
     range_ratio: float = field(default=1.0, metadata=_doc("lengths are drawn from [ratio, 1] x isl and osl"))
     server_args: tuple[str, ...] = field(default=(), metadata=_doc("further server arguments"))
     env: tuple[tuple[str, str], ...] = field(default=(), metadata=_doc("server environment (a mapping)"))
     bench_args: tuple[str, ...] = field(default=(), metadata=_doc("further benchmark arguments"))
-    chat_template: bool | None = field(
-        default=None, metadata=_doc("wrap prompts in the chat template; None: decide")
-    )
+    chat_template: bool | None = field(default=None, metadata=_doc("wrap prompts in the chat template; None: decide"))
     profiler_more: bool = field(default=False, metadata=_doc("shapes, stacks, memory: ATOM_PROFILER_MORE=1"))
     mark_trace: bool = field(default=False, metadata=_doc("--mark-trace: module spans and capture traces"))
     load_dummy: bool = field(default=False, metadata=_doc("random weights: counts only, never times"))
@@ -200,9 +196,7 @@ def refuse_equal_slugs(cases: list[Case]) -> None:
         if other != case:
             ours, theirs = case.as_dict(), other.as_dict()
             fields = ", ".join(f"{k}: {theirs[k]!r} / {ours[k]!r}" for k in ours if ours[k] != theirs[k])
-            raise ConfigError(
-                f"two different cases share the name {case.slug} ({fields}); results are keyed by it"
-            )
+            raise ConfigError(f"two different cases share the name {case.slug} ({fields}); results are keyed by it")
 
 
 def _digest(text: str, *, length: int = 6) -> str:
@@ -225,8 +219,6 @@ def _problems(case: Case) -> list[str]:
         return problems
     if case.pp > 1 and (case.dp > 1 or case.dp_attention):
         problems.append("pipeline parallel with data parallel or dp_attention is not supported by ATOM")
-    if case.captures > 1:
-        problems.append("captures above 1 is not supported yet: each case is captured once per run")
     if case.profiler_more and case.conc * case.prompts_per_slot * case.output_tokens > 64 * 128:
         problems.append(
             f"profiler_more with {case.requests} requests of {case.output_tokens} tokens: shapes and stacks made "

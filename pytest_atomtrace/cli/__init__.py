@@ -8,6 +8,12 @@ atomtrace health DIR             may it be believed
 atomtrace check-layout DIR       did every rank leave its trace
 atomtrace layers DIR             a decode step by model layer
 atomtrace traits PATH...         what the profiler records
+atomtrace doctor                 what this machine offers to a capture
+atomtrace ab CASE                two checkouts or environments, in turn
+atomtrace spec check FILE...     is a spec right
+atomtrace spec new               a first spec from a capture
+atomtrace schema                 the grammar of specs, for editors
+atomtrace catalog list PATH      ATOM's models, variants and benchmark cells
 """
 
 from __future__ import annotations
@@ -65,9 +71,7 @@ def _deliver(command: str, answer: Answer, screen: Screen, *, json: bool) -> int
         if json:
             import json as codec
 
-            screen.text(
-                codec.dumps({"command": command, "schema": 1, **answer.record}, indent=2, ensure_ascii=False)
-            )
+            screen.text(codec.dumps({"command": command, "schema": 1, **answer.record}, indent=2, ensure_ascii=False))
         else:
             screen.lines(answer.lines(screen.width))
     except BrokenPipeError:

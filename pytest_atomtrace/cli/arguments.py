@@ -9,6 +9,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from pytest_atomtrace.cli import ab_arguments, spec_arguments
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -78,9 +80,7 @@ def _build() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND [OPTION]", parser_class=_Parser, required=True)
-    _summary(
-        _command(commands, "summary", "phases, drafts, iterations, ranks, top kernels", _SUMMARY)
-    )
+    _summary(_command(commands, "summary", "phases, drafts, iterations, ranks, top kernels", _SUMMARY))
     _kernels(_command(commands, "kernels", "which kernels ran, how often and how long", _KERNELS))
     _steps(_command(commands, "steps", "one row a step, with quantiles", _STEPS))
     _diff(_command(commands, "diff", "what grew, shrank, came and went between two traces", _DIFF))
@@ -88,12 +88,13 @@ def _build() -> tuple[argparse.ArgumentParser, list[str]]:
     _layout(_command(commands, "check-layout", "whether every rank left exactly one whole trace", _LAYOUT))
     _layers(_command(commands, "layers", "a decode step by model layer, through capture traces", _LAYERS))
     _traits(_command(commands, "traits", "what the profiler records, several traces side by side", _TRAITS))
+    ab_arguments.add(_command(commands, "ab", "two checkouts or environments, launched in turn", ab_arguments.ABOUT))
+    _doctor(_command(commands, "doctor", "what this machine offers to a capture, and what is in its way", _DOCTOR))
+    spec_arguments.add(commands, _command, _Parser)
     return parser, list(commands.choices)
 
 
-def _command(
-    commands: argparse._SubParsersAction[_Parser], name: str, what: str, text: str
-) -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction[_Parser], name: str, what: str, text: str) -> argparse.ArgumentParser:
     about, _, examples = textwrap.dedent(text).strip().partition("\n\n")
     parser = commands.add_parser(
         name,
@@ -171,9 +172,7 @@ def _kernels(parser: argparse.ArgumentParser) -> None:
         "--during", metavar="PHASE", help="only this phase: prefill, decode, draft, sample, iteration, ..."
     )
     parser.add_argument("--match", metavar="PATTERN", help="only names that PATTERN means")
-    parser.add_argument(
-        "--per-step", action="store_true", help="add the smallest and largest calls in steady steps"
-    )
+    parser.add_argument("--per-step", action="store_true", help="add the smallest and largest calls in steady steps")
     _rank(parser, "only this rank (default: all)")
     parser.add_argument(
         "--layer", choices=("kernel", "op", "memory"), help="only this layer (default: kernel and memory)"
@@ -287,9 +286,7 @@ def _layers(parser: argparse.ArgumentParser) -> None:
         help="capture files or their directories (default: those beside the rank's trace)",
     )
     _rank(parser, "this rank (default: the first)")
-    parser.add_argument(
-        "--step", metavar="N|first|median", default="first", help="which decode step (default: first)"
-    )
+    parser.add_argument("--step", metavar="N|first|median", default="first", help="which decode step (default: first)")
     parser.add_argument("--kernels", action="store_true", help="also list every kernel in time order, with its op")
 
 
@@ -308,3 +305,25 @@ examples:
 def _traits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=_PATH)
     _rank(parser, "this rank of directories (default: the first)")
+
+
+_DOCTOR = """\
+GPUs with their memory and visible sets, the lock directory with its mount, its
+holders and its queue, ATOM, AITER and the profiler libraries. Settings come
+from the environment (ATOMTRACE_...) and from the options below. Exit code 1 if
+something stands in the way of a capture from the real server.
+
+--dump writes the sysfs facts that a capture reads, serial numbers masked.
+
+examples:
+  atomtrace doctor
+  atomtrace doctor --root ~/ATOM --dump machine.json
+"""
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dump", metavar="FILE", type=Path, help="write the machine's sysfs facts to FILE (JSON)")
+    parser.add_argument("--lock-dir", metavar="DIR", help="the lease's directory (as --atom-lock-dir)")
+    parser.add_argument("--root", metavar="DIR", help="an ATOM checkout (as --atom-root)")
+    parser.add_argument("--python", metavar="FILE", help="the interpreter that runs ATOM (as --atom-python)")
+    parser.add_argument("--machine-root", metavar="DIR", help="look at another tree than / (as --atom-machine-root)")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.cli.ab_command import ab
 from pytest_atomtrace.cli.answer import Answer
 from pytest_atomtrace.cli.reading import open_trace, rank_file
+from pytest_atomtrace.cli.spec_commands import catalog, schema, spec
 
 if TYPE_CHECKING:
     import argparse
@@ -74,9 +76,7 @@ def health(arguments: argparse.Namespace, screen: Screen) -> Answer:
         trace = open_trace(arguments.path, screen, expected=_expected_ranks(arguments))
         findings, ranks, source = trace.health, tuple(trace.data.ranks), str(trace.directory)
     except (TruncatedTraceError, MalformedTraceError, EmptyTraceError) as error:
-        bare = TraceFileError(
-            error.path, error.problem, "", error.offset, compressed_offset=error.compressed_offset
-        )
+        bare = TraceFileError(error.path, error.problem, "", error.offset, compressed_offset=error.compressed_offset)
         findings = (Finding("H02", TITLES["H02"], True, "all", str(bare), error.rank, 1),)
     view = view_health(source, ranks, findings)
     return Answer(0 if view.sound else 1, record(view), lambda width: health_lines(view, width=width))
@@ -137,6 +137,25 @@ def layers(arguments: argparse.Namespace, screen: Screen) -> Answer:
     return Answer(0, document, lambda width: layer_lines(view, width=width, kernels=arguments.kernels))
 
 
+def doctor(arguments: argparse.Namespace, screen: Screen) -> Answer:
+    """`atomtrace doctor`: exit 1 if something stands in the way of a capture from the real server."""
+    from pytest_atomtrace.capture.doctor import examine
+    from pytest_atomtrace.report.doctor_rows import doctor_lines
+    from pytest_atomtrace.report.records import record
+    from pytest_atomtrace.settings import Settings, environment
+
+    given = {f"atom_{name}": getattr(arguments, name) for name in ("lock_dir", "root", "python", "machine_root")}
+    settings = Settings.resolve(cli=given, env=environment(), ini={})
+    with screen.watching("looking at the machine"):
+        found = examine(settings, environment())
+    if arguments.dump is not None:
+        from pytest_atomtrace.capture.dump import dump_machine
+        from pytest_atomtrace.capture.files import write_json
+
+        write_json(arguments.dump, dump_machine(settings.machine))
+    return Answer(1 if found.problems else 0, record(found), lambda width: doctor_lines(found, width=width))
+
+
 def _expected_ranks(arguments: argparse.Namespace) -> tuple[str, ...] | None:
     from pytest_atomtrace.errors import ConfigError
     from pytest_atomtrace.trace.layout import expected_ranks
@@ -146,9 +165,7 @@ def _expected_ranks(arguments: argparse.Namespace) -> tuple[str, ...] | None:
             raise ConfigError("--dp, --pp and --dp-attention need --tp N beside them")
         return None
     try:
-        return expected_ranks(
-            tp=arguments.tp, dp=arguments.dp, pp=arguments.pp, dp_attention=arguments.dp_attention
-        )
+        return expected_ranks(tp=arguments.tp, dp=arguments.dp, pp=arguments.pp, dp_attention=arguments.dp_attention)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -161,5 +178,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Screen], Answer]] = {
     "health": health,
     "check-layout": check_layout,
     "layers": layers,
+    "doctor": doctor,
     "traits": traits,
+    "ab": ab,
+    "spec": spec,
+    "schema": schema,
+    "catalog": catalog,
 }

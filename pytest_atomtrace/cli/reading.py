@@ -18,9 +18,7 @@ __all__ = ["locate", "open_trace", "rank_file"]
 _LISTED = 12
 
 
-def open_trace(
-    path: Path, screen: Screen, *, rank: str | None = None, expected: Sequence[str] | None = None
-) -> Trace:
+def open_trace(path: Path, screen: Screen, *, rank: str | None = None, expected: Sequence[str] | None = None) -> Trace:
     """Load the trace at `path`; a capture's manifest says which ranks it must have, unless `expected` does.
 
     Raises:

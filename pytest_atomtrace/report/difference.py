@@ -119,9 +119,7 @@ def _replacements(rows: list[KernelDelta], width: int) -> Iterator[Line]:
 
 
 def _foot(found: Difference, changed: int, shown: int, same: int, width: int) -> Iterator[Line]:
-    text = (
-        f"Medians per step. {same} more name{'s' * (same != 1)} with equal calls and times within 1 % or 0.2 us."
-    )
+    text = f"Medians per step. {same} more name{'s' * (same != 1)} with equal calls and times within 1 % or 0.2 us."
     if shown < changed:
         text += f" {shown} of {changed} changes shown (--limit 0 shows all)."
     if found.explained is not None:

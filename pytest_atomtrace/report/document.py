@@ -46,12 +46,13 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class ReportDocument:
-    """Everything a writer may say about one run."""
+    """Everything a writer may say about one run; `remarks` are about the run itself, such as a waiver without use."""
 
     run_id: str
     cases: tuple[CaseRow, ...]
     checks: tuple[CheckRow, ...]
     verdicts: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[CheckRow, ...]:
@@ -64,7 +65,7 @@ class ReportDocument:
         return tuple(row for row in self.checks if row.outcome == "pass" and row.notes)
 
 
-def build(entries: Sequence[Mapping[str, object]], *, run_id: str) -> ReportDocument:
+def build(entries: Sequence[Mapping[str, object]], *, run_id: str, remarks: Sequence[str] = ()) -> ReportDocument:
     """Join the records of all items; `entries` come in the order in which items finished."""
     checks: list[CheckRow] = []
     by_slug: dict[str, list[Mapping[str, object]]] = {}
@@ -87,6 +88,7 @@ def build(entries: Sequence[Mapping[str, object]], *, run_id: str) -> ReportDocu
         cases=tuple(sorted(cases, key=lambda row: (RANKING.index(row.outcome), row.slug))),
         checks=tuple(sorted(checks, key=lambda row: (RANKING.index(row.outcome), row.slug, row.nodeid))),
         verdicts=verdicts,
+        remarks=tuple(remarks),
     )
 
 
@@ -111,7 +113,9 @@ def _outcome(entry: Mapping[str, object]) -> str:
     trouble = str(entry.get("trouble", ""))
     if trouble:
         return trouble
-    return {"passed": "pass", "skipped": "skip"}.get(str(entry.get("outcome")), "fail")
+    word = {"passed": "pass", "skipped": "skip"}.get(str(entry.get("outcome")), "fail")
+    recorded = [_mapping(verdict).get("outcome") for verdict in _sequence(entry.get("verdicts"))]
+    return "regression" if word == "fail" and "regression" in recorded else word
 
 
 def _case(slug: str, entries: Sequence[Mapping[str, object]]) -> CaseRow:

@@ -39,6 +39,8 @@ def lines(document: ReportDocument, *, width: int, verbosity: int) -> Iterator[t
         yield "yellow", f"NOTE  {row.nodeid}"
         for note in row.notes:
             yield from _wrapped(f"{row.check}: {note}", width)
+    for remark in document.remarks:
+        yield "yellow", f"NOTE  {remark}"
     directory = next((row.directory for row in document.cases if row.directory), "")
     if directory and failed:
         yield "", f"Look at a capture again without a GPU: pytest --atom-replay {_replay_root(directory)}"

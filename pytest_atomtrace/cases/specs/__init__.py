@@ -1,0 +1,1 @@
+"""Specs without Python: the grammar of ``*.atom.yaml`` files, and its located errors."""
