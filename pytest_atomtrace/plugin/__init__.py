@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.plugin import options, outcomes
-from pytest_atomtrace.plugin.state import STATE
+from pytest_atomtrace.plugin.state import CASE, STATE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.verdicts.bench import Bench
     from pytest_atomtrace.verdicts.trace import Trace
 
 
@@ -38,6 +40,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     from pytest_atomtrace.plugin import startup
 
     startup.unconfigure(config)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Spec files are test files."""
+    if not file_path.name.endswith((".atom.yaml", ".atom.yml")):
+        return None
+    from pytest_atomtrace.plugin.yaml_items import SpecFile
+
+    return SpecFile.from_parent(parent, path=file_path)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -75,8 +86,8 @@ def pytest_report_teststatus(report: object) -> tuple[str, str, str] | None:
 
 @pytest.fixture
 def atom_case(request: pytest.FixtureRequest) -> Case:
-    """The case that this test measures, one of its ``atom_case`` mark's matrix."""
-    case: Case = request.param
+    """The case that this test measures: one of its mark's matrix, or of its spec file."""
+    case: Case = getattr(request, "param", None) or request.node.stash[CASE]
     return case
 
 
@@ -86,3 +97,11 @@ def atom_trace(request: pytest.FixtureRequest, atom_case: Case) -> Trace:
     from pytest_atomtrace.plugin.captures import captures_of
 
     return captures_of(request.session).trace(request.node, atom_case)
+
+
+@pytest.fixture
+def atom_bench(atom_trace: Trace) -> Bench:
+    """What the client saw of `atom_case` without the profiler: needs ``--atom-bench=on``."""
+    from pytest_atomtrace.plugin.captures import honest_bench
+
+    return honest_bench(atom_trace)

@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace.errors import InfraError, UnhealthyTraceError
+from pytest_atomtrace.errors import InconclusiveError, InfraError, UnhealthyTraceError
+from pytest_atomtrace.plugin.launches import ItemLaunches, asks_for_times, recording_plan, windows_needed
 from pytest_atomtrace.plugin.state import CASE, RECORD, STATE, ItemRecord, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
     from pytest_atomtrace.capture.record import Capture
     from pytest_atomtrace.capture.session import CaptureSession
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.trace.data import TraceData
+    from pytest_atomtrace.verdicts.bench import Bench
     from pytest_atomtrace.verdicts.trace import Trace
+    from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["Captures", "captures_of"]
+__all__ = ["Captures", "captures_of", "honest_bench"]
 
 # A rank of a long window is some 40 MB of columns; a session with many cases must not keep them all.
 TRACES_KEPT = 2
@@ -42,6 +48,7 @@ class Captures:
         self._state = state
         self._pytest_session = session
         self._capture_session: CaptureSession | None = None
+        self._on_interrupt: signal.Handlers | Callable[[int, FrameType | None], object] | int | None = None
         self._loaded: OrderedDict[str, tuple[Capture, TraceData]] = OrderedDict()
 
     def trace(self, item: pytest.Item, case: Case) -> Trace:
@@ -53,6 +60,7 @@ class Captures:
             pytest.skip.Exception: nothing can be captured here, or the replay directory lacks the case.
 
         """
+        from pytest_atomtrace.plugin.waiving import waiving
         from pytest_atomtrace.verdicts.evidence import near_path
         from pytest_atomtrace.verdicts.facts import case_facts
         from pytest_atomtrace.verdicts.saved import beside
@@ -82,6 +90,8 @@ class Captures:
             manifest=capture.manifest,
             bench=beside(capture.directory, "bench.json"),
             record=lambda verdict: record.verdicts.append(verdict.as_dict()),
+            launches=ItemLaunches(self, item, case, self._state.settings),
+            waive=waiving(self._state, case),
         )
         record.case = {**case_facts(trace), "capture_s": capture.capture_s}
         fatal = [str(finding) for finding in data.findings if finding.fatal and finding.scope == "all"]
@@ -89,8 +99,85 @@ class Captures:
             raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {near_path(capture.directory)}")
         return trace
 
+    def windows(self, item: pytest.Item, case: Case, launch: int) -> list[TraceView]:
+        """The windows of one launch of the case's server, taken first if nobody in this run has.
+
+        Raises:
+            InfraError: the launch or a capture failed.
+
+        """
+        from pytest_atomtrace.verdicts.saved import beside
+        from pytest_atomtrace.verdicts.view import TraceView
+
+        try:
+            captures = self._windows(item, case, launch)
+        except KeyboardInterrupt:
+            self._ignore_more_interrupts()
+            raise
+        return [
+            TraceView(
+                self._data_of(capture, case),
+                case=case,
+                directory=capture.directory,
+                engine=capture.engine,
+                settings=self._state.settings,
+                manifest=capture.manifest,
+                bench=beside(capture.directory, "bench.json"),
+            )
+            for capture in captures
+        ]
+
+    def _data_of(self, capture: Capture, case: Case) -> TraceData:
+        loaded = self._loaded.get(case.slug)
+        if loaded is not None and loaded[0].directory == capture.directory:
+            return loaded[1]
+        return self._load(capture)
+
+    def _windows(self, item: pytest.Item, case: Case, launch: int) -> list[Capture]:
+        if self._state.settings.backend == "replay":
+            from pytest_atomtrace.capture.replay import saved_windows
+
+            return saved_windows(self._replayed(case), launch=launch)
+        if launch == 1:
+            self._obtain(item, case)
+        else:
+            # A baseline needs the same launches for every case that it is recorded for; to confirm one needs its own.
+            needed = [case]
+            if self._state.settings.update_baselines:
+                items = [one for one in self._pytest_session.items if CASE in one.stash and asks_for_times(one)]
+                needed = list(dict.fromkeys(one.stash[CASE] for one in items))
+            self._open().obtain(case, needed=needed, test_id=item.nodeid, launch=launch)
+        return self._open().windows(case, launch=launch)
+
+    def saved_launches(self, case: Case) -> int:
+        """How many launches of the case the replay has."""
+        from pytest_atomtrace.capture.replay import saved_launches
+
+        return saved_launches(self._replayed(case))
+
+    def seconds(self, item: pytest.Item, case: Case) -> float:
+        """Wall time of the first launch and its windows."""
+        return sum(capture.capture_s for capture in self._windows(item, case, 1))
+
+    def say(self, text: str) -> None:
+        """A progress line."""
+        self._state.progress.say(text)
+
+    def mark(self, name: str) -> bool:
+        """True for the first who asks in this run."""
+        from pytest_atomtrace.plugin.runs import prepare_run_directory
+
+        place = prepare_run_directory(self._state.output, self._state.run_id) / name
+        try:
+            place.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
     def close(self) -> None:
         """Give back whatever is still held."""
+        if self._on_interrupt is not None:
+            signal.signal(signal.SIGINT, self._on_interrupt)
         if self._capture_session is not None:
             self._capture_session.close()
 
@@ -98,7 +185,7 @@ class Captures:
         # A second SIGINT while a worker ends its session makes xdist take the session for a finished one and
         # fail an assertion of its own (INTERNALERROR in the controller). The first one ends the worker anyway.
         if self._state.worker != "main":
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _load(self, capture: Capture) -> TraceData:
         from pytest_atomtrace.trace.load import load
@@ -116,7 +203,11 @@ class Captures:
             if settings.require_gpu:
                 raise InfraError(f"--atom-require-gpu: {choice}")
             pytest.skip(choice)
-        needed = dict.fromkeys(other.stash[CASE] for other in self._pytest_session.items if CASE in other.stash)
+        needed = dict.fromkeys(
+            other.stash[CASE]
+            for other in self._pytest_session.items
+            if CASE in other.stash and other.get_closest_marker("skip") is None
+        )
         return self._open().obtain(case, needed=list(needed), test_id=item.nodeid)
 
     def _open(self) -> CaptureSession:
@@ -133,8 +224,23 @@ class Captures:
                 watch_pids=tuple(dict.fromkeys((os.getpid(), state.controller_pid))),
                 ci=bool(environment().get("CI")),
             )
-            self._capture_session = CaptureSession(state.settings, run, progress=state.progress.say)
+            self._capture_session = CaptureSession(
+                state.settings,
+                run,
+                progress=state.progress.say,
+                windows=windows_needed(self._pytest_session.items),
+            )
+            self._say_plan()
         return self._capture_session
+
+    def _say_plan(self) -> None:
+        mode, session = self._state.settings.update_baselines, self._pytest_session
+        if not mode:
+            return
+        root = session.config.rootpath / self._state.settings.baselines
+        plan = recording_plan(session.items, mode, root)
+        if plan and self.mark("recording-plan"):
+            self.say(f"atomtrace {plan}")
 
     def _replayed(self, case: Case) -> Capture:
         from pytest_atomtrace.capture.replay import explain_missing, find_capture
@@ -146,6 +252,23 @@ class Captures:
         if capture is None:
             pytest.skip(f"--atom-replay: {explain_missing(directory, case)}")
         return capture
+
+
+def honest_bench(trace: Trace) -> Bench:
+    """The workload's figures of the pass without the profiler.
+
+    Raises:
+        InconclusiveError: the capture has none.
+
+    """
+    from pytest_atomtrace.verdicts.bench import bench_of
+
+    bench = bench_of(trace.bench)
+    if bench is None or bench.profiled:
+        raise InconclusiveError(
+            "atom_bench: the capture has no pass without the profiler. Take it with --atom-bench=on."
+        )
+    return bench
 
 
 CAPTURES: pytest.StashKey[Captures] = pytest.StashKey()

@@ -11,6 +11,7 @@ import pytest
 from pytest_atomtrace.cases.case import Case, refuse_equal_slugs
 from pytest_atomtrace.cases.matrix import FIELDS, advice, expand, merge, unknown_keys
 from pytest_atomtrace.errors import ConfigError
+from pytest_atomtrace.plugin.catalogs import NO_CATALOG, catalog_of
 from pytest_atomtrace.plugin.mistakes import place_of_mark
 from pytest_atomtrace.plugin.state import CASE, STATE, worker_of
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AtomTraceWarning", "finish", "parametrize"]
 
-MARK = "@pytest.mark.atom_case"
+MARKS = ("atom_case", "atom_catalog")
 FAILED_COLLECTION = "atomtrace_mistakes"
 
 
@@ -36,7 +37,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     definition = metafunc.definition
     state = metafunc.config.stash[STATE]
     state.collected_cases = True
-    found = [(node, mark) for node, mark in definition.iter_markers_with_node("atom_case")]
+    found = [pair for pair in definition.iter_markers_with_node() if pair[1].name in MARKS]
     path, line = Path(definition.path), (definition.location[1] or 0) + 1
     root = metafunc.config.rootpath
     if not found:
@@ -46,18 +47,25 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         return
     where = place_of_mark(path, found[0][1], line, root=root)
     layers: list[dict[str, object]] = []
+    name = f"@pytest.mark.{found[0][1].name}"
     try:
         _refuse_two_on_one(found, definition)
         for _, mark in found:
             fields = _fields(mark)
-            for problem in unknown_keys(fields):
+            known = {key: value for key, value in fields.items() if key in _keys(mark)}
+            for problem in unknown_keys({key: value for key, value in fields.items() if key not in known}):
                 place = place_of_mark(path, mark, line, root=root)
-                state.mistakes.add(f"{MARK}: {problem}", nodeid=definition.nodeid, where=place)
-            layers.append({name: value for name, value in fields.items() if name in FIELDS})
-        cases = expand(merge(layers))
+                state.mistakes.add(f"@pytest.mark.{mark.name}: {problem}", nodeid=definition.nodeid, where=place)
+            layers.append(known)
+        in_catalog = any(mark.name == "atom_catalog" for _, mark in found)
+        cases = _from_catalog(merge(layers), metafunc.config) if in_catalog else expand(merge(layers))
     except ConfigError as error:
-        for problem in error.problem.split("; "):
-            state.mistakes.add(f"{MARK}: {problem}", nodeid=definition.nodeid, where=where)
+        for problem in [str(error)] if error.where else error.problem.split("; "):
+            state.mistakes.add(f"{name}: {problem}", nodeid=definition.nodeid, where=where)
+        return
+    if cases is None:
+        marks = (pytest.mark.gpu, pytest.mark.skip(reason=NO_CATALOG))
+        metafunc.parametrize("atom_case", [pytest.param(None, marks=marks, id="no-catalog")], indirect=True)
         return
     for case in cases:
         for note in advice(case):
@@ -65,9 +73,29 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("atom_case", cases, ids=[case.slug for case in cases], indirect=True)
 
 
+def _keys(mark: pytest.Mark) -> tuple[str, ...]:
+    return FIELDS if mark.name == "atom_case" else (*FIELDS, "variants")
+
+
+def _from_catalog(fields: dict[str, object], config: pytest.Config) -> tuple[Case, ...] | None:
+    """Cases of the catalog, None where there is none; fields of stacked ``atom_case`` marks stand in for its own."""
+    model, variants = fields.pop("model", None), fields.pop("variants", None)
+    if not isinstance(model, str):
+        raise ConfigError(f"takes one model of the catalog, got {model!r}")
+    labels: list[str] | None = None
+    if variants is not None:
+        labels = (
+            [variants] if isinstance(variants, str) else list(variants) if isinstance(variants, (list, tuple)) else []
+        )
+        if not labels or not all(isinstance(label, str) for label in labels):
+            raise ConfigError(f"variants must be a list of labels, got {variants!r}")
+    catalog = catalog_of(config)
+    return catalog.expand(model, variants=labels, fields=fields) if catalog is not None else None
+
+
 def _refuse_two_on_one(found: Sequence[tuple[object, pytest.Mark]], item: object) -> None:
-    on_function = [mark for node, mark in found if node is item]
-    if len(on_function) > 1:
+    names = [mark.name for node, mark in found if node is item]
+    if len(names) != len(set(names)):
         raise ConfigError("two marks on one function; write one with lists, or put the shared fields on the module")
 
 
@@ -93,7 +121,7 @@ def finish(session: pytest.Session, items: list[pytest.Item]) -> None:
     cases: list[Case] = []
     for item in items:
         callspec = getattr(item, "callspec", None)
-        case = callspec.params.get("atom_case") if callspec is not None else None
+        case = callspec.params.get("atom_case") if callspec is not None else item.stash.get(CASE, None)
         if isinstance(case, Case):
             item.stash[CASE] = case
             cases.append(case)
@@ -104,6 +132,8 @@ def finish(session: pytest.Session, items: list[pytest.Item]) -> None:
     except ConfigError as error:
         state.mistakes.add(error.problem, nodeid=items[0].nodeid, where="markers")
     if not state.mistakes:
+        if not state.settings.full:
+            _leave_out_full_set(config, items)
         return
     text = state.mistakes.text()
     if worker_of(config) is None:
@@ -112,6 +142,15 @@ def finish(session: pytest.Session, items: list[pytest.Item]) -> None:
     report = pytest.CollectReport(nodeid="", outcome="failed", longrepr=text, result=[])
     setattr(report, FAILED_COLLECTION, text)
     config.hook.pytest_collectreport(report=report)
+
+
+def _leave_out_full_set(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what only ``--atom-full`` runs, unless its file (or its id) was asked for by name."""
+    named = [Path(config.invocation_params.dir, argument.partition("::")[0]).absolute() for argument in config.args]
+    left_out = [item for item in items if item.get_closest_marker("atom_full") is not None and item.path not in named]
+    if left_out:
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def _mark(item: pytest.Item) -> None:
@@ -123,7 +162,8 @@ def _mark(item: pytest.Item) -> None:
 
 
 def _refuse_late_marks(item: pytest.Item, mistakes: Mistakes) -> None:
-    if sum(mark.name == "atom_case" for mark in item.own_markers) > 1:
+    names = [mark.name for mark in item.own_markers if mark.name in MARKS]
+    if len(names) != len(set(names)):
         where = f"{item.location[0]}:{(item.location[1] or 0) + 1}"
         problem = "atom_case inside pytest.param(marks=...) comes too late; write lists in one atom_case mark"
         mistakes.add(problem, nodeid=item.nodeid, where=where)

@@ -26,7 +26,8 @@ class Mistake:
 
     def __str__(self) -> str:
         more = f" and {self.count - 1} more" if self.count > 1 else ""
-        return f"{self.where}: {self.problem}\n    in {self.nodeid}{more}"
+        # A place in a spec file says it all.
+        return f"{self.where}: {self.problem}" + (f"\n    in {self.nodeid}{more}" if self.nodeid else "")
 
 
 class Mistakes:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_options", "read_settings"]
 
+_METAVARS = {"path": "PATH", "url": "URL", "count": "N", "duration": "TIME", "share": "PERCENT"}
+
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare every row as ``--atom-x`` and ``atom_x``; defaults stay None so that precedence is decidable."""
@@ -21,11 +23,12 @@ def add_options(parser: pytest.Parser) -> None:
     for row in rows():
         choices = f" ({', '.join(row.choices)})" if row.choices else ""
         text = f"{row.help}{choices}; default: {row.shown_default} [ini {row.ini}, env {row.env}]"
+        shown = text.replace("%", "%%")  # argparse formats help texts, ini help texts are printed as they are
         if row.kind == "flag":
-            group.addoption(row.option, dest=row.dest, action="store_const", const=True, default=None, help=text)
+            group.addoption(row.option, dest=row.dest, action="store_const", const=True, default=None, help=shown)
         else:
-            metavar = {"path": "PATH", "count": "N", "duration": "TIME"}.get(row.kind, "NAME")
-            group.addoption(row.option, dest=row.dest, default=None, metavar=metavar, help=text)
+            metavar = _METAVARS.get(row.kind, "NAME")
+            group.addoption(row.option, dest=row.dest, default=None, metavar=metavar, help=shown)
         parser.addini(row.ini, text, type="string", default=None)
 
 

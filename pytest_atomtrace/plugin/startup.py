@@ -11,6 +11,7 @@ from pytest_atomtrace.plugin.options import read_settings
 from pytest_atomtrace.plugin.progress import Progress
 from pytest_atomtrace.plugin.runs import new_run_id
 from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, worker_of
+from pytest_atomtrace.plugin.waiving import load_waivers
 
 if TYPE_CHECKING:
     import pytest
@@ -21,6 +22,9 @@ MARKERS = (
     "gpu: the test needs ATOM's GPUs (or --atom-replay, or --atom-backend=sim); given to every test with a case",
     "atom_case(model, *, tp=1, isl=1024, osl=None, conc=64, ...): what to measure; a list in any field makes a "
     "matrix. Fields: {fields}",
+    "atom_catalog(model, *, variants=None, isl=..., osl=..., conc=..., ...): cases of ATOM's models.json "
+    "(--atom-catalog); isl, osl, conc and range_ratio stand in for its scenarios' own",
+    "atom_full: part of the full set, which runs with --atom-full or when its file is named",
 )
 
 
@@ -47,6 +51,7 @@ def configure(config: pytest.Config) -> None:
         progress=Progress(),
     )
     config.stash[STATE] = state
+    load_waivers(config, state)
     if worker is None:
         _register_controller_parts(config, state)
 

@@ -9,12 +9,14 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
     from pathlib import Path
 
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.plugin.mistakes import Mistakes
     from pytest_atomtrace.plugin.progress import Progress
     from pytest_atomtrace.settings import Settings
+    from pytest_atomtrace.verdicts.waivers import Waiver
 
 __all__ = ["CASE", "RECORD", "REPORT_ATTRIBUTE", "STATE", "WORKER_INPUT", "ItemRecord", "State", "worker_of"]
 
@@ -42,6 +44,8 @@ class State:
     mistakes: Mistakes
     progress: Progress
     collected_cases: bool = False
+    waivers: tuple[Waiver, ...] = ()
+    today: date | None = None
 
 
 @dataclass

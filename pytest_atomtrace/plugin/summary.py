@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.plugin.outcomes import record_of
+from pytest_atomtrace.plugin.waiving import unused
 
 if TYPE_CHECKING:
     from pytest_atomtrace.plugin.state import State
@@ -37,7 +38,7 @@ class Summary:
         from pytest_atomtrace.report.document import build
         from pytest_atomtrace.report.terminal import lines
 
-        document = build(self._entries, run_id=self._state.run_id)
+        document = build(self._entries, run_id=self._state.run_id, remarks=unused(self._state, self._entries))
         config = terminalreporter.config
         width = terminalreporter._tw.fullwidth
         for style, text in lines(document, width=width, verbosity=config.get_verbosity()):

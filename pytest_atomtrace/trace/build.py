@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,29 +22,30 @@ __all__ = ["build_rank", "make_steps"]
 
 
 def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
-    """Attribute, sort and summarise one rank's events."""
+    """Attribute, sort and summarise one rank's events, whose GPU table is used up."""
     found = attribute(events)
     gpu, calls = events.gpu, events.calls
     place = _time_order(found)
+    launches = _launches(events, found, place)
     order = _sorted_rows(gpu.start_ns)
-    launch = found.launch[order]
+    launch = _moved(found, "launch", order)
     graph_names = np.array([is_graph_launch(text) for text in events.names] or [False], np.bool_)
     data = RankData(
         name=name,
         path=path,
         names=events.names,
-        name_id=gpu.name_id[order],
-        start_ns=gpu.start_ns[order],
-        dur_ns=gpu.dur_ns[order],
-        stream=gpu.where[order],
-        correlation=gpu.link[order],
-        kind=gpu.extra[order].astype(np.int8, copy=False),
-        step=_renumbered(found.step[order], place),
-        phase=found.phase[order],
+        name_id=_moved(gpu, "name_id", order),
+        start_ns=_moved(gpu, "start_ns", order),
+        dur_ns=_moved(gpu, "dur_ns", order),
+        stream=_moved(gpu, "where", order),
+        correlation=_moved(gpu, "link", order),
+        kind=_moved(gpu, "extra", order).astype(np.int8, copy=False),
+        step=_renumbered(_moved(found, "step", order), place),
+        phase=_moved(found, "phase", order),
         launch_ns=gather(calls.start_ns, launch, -1),
         graph=gather(graph_names[calls.name_id], launch, 0),
         steps=(),
-        launches=_launches(events, found, place),
+        launches=launches,
         op_counts=_counts(events, events.ops, found.op_phase),
         annotation_counts=_counts(events, events.notes, found.note_phase),
         meta=events.meta,
@@ -53,9 +54,18 @@ def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
         annotation_mismatches=int(found.mismatches),
         text_bytes=events.text_bytes,
     )
+    del launch, order, gpu, calls, events  # their columns would otherwise outlive the figures' temporaries
     spans = [found.spans[number] for number in np.argsort(place).tolist()]
     data.steps = make_steps(data, spans)
     return data
+
+
+def _moved(owner: object, column: str, order: NDArray[np.int32] | slice) -> NDArray[Any]:
+    """A column in its new order; its owner forgets it, for twice all columns would be the peak of a load."""
+    values: NDArray[Any] = getattr(owner, column)
+    # Not values[:0], which would keep all of them alive.
+    setattr(owner, column, np.empty(0, values.dtype))
+    return values[order]
 
 
 def _sorted_rows(start: NDArray[np.int64]) -> NDArray[np.int32] | slice:
@@ -79,9 +89,9 @@ def _renumbered(step: NDArray[np.int32], place: NDArray[np.int32]) -> NDArray[np
 
 def _launches(events: RankEvents, found: Attribution, place: NDArray[np.int32]) -> Launches:
     calls = events.calls
-    known = found.launch >= 0
-    carried = np.bincount(found.launch[known], minlength=len(calls))
-    kernels = np.bincount(found.launch[known & (events.gpu.extra == KERNEL)], minlength=len(calls))
+    carried = _counted(found.launch, len(calls))
+    is_kernel = events.gpu.extra == KERNEL
+    kernels = carried if is_kernel.all() else _counted(found.launch[is_kernel], len(calls))
     starts = np.array([is_launch(text) for text in events.names] or [False], np.bool_)
     keep = np.flatnonzero(starts[calls.name_id] | (carried > 0))
     keep = keep[np.argsort(calls.start_ns[keep], kind="stable")]
@@ -94,6 +104,16 @@ def _launches(events: RankEvents, found: Attribution, place: NDArray[np.int32]) 
         n_kernels=kernels[keep].astype(np.int32),
         step=_renumbered(found.call_step[keep], place),
     )
+
+
+def _counted(rows: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """How often each of `count` rows is named; -1 names none."""
+    # Shifted by one, so that nothing needs to be picked out first; by parts, for bincount widens its input.
+    total = np.zeros(count + 1, np.int64)
+    part = max(count, 1 << 16)
+    for low in range(0, len(rows), part):
+        total += np.bincount(rows[low : low + part] + 1, minlength=count + 1)
+    return total[1:]
 
 
 def _counts(events: RankEvents, table: EventTable, phase: NDArray[np.int8]) -> dict[str, dict[str, int]]:

@@ -30,13 +30,15 @@ COLLECTIVE_FAMILIES = frozenset({"allreduce", "rccl"})
 class CollectiveReport:
     """Sums over the aligned calls.
 
-    `transfer_ns` is the sum of each call's shortest duration (the same for every rank), `wait_ns` what each
-    rank waited, `charged_ns` the wait that each rank caused to all others, `late_calls` how often it came
-    last, `calls` how many were aligned, `skipped` names what could not be (with the reason).
+    `transfer_ns` is the sum of each call's shortest duration (the same for every rank), `transfer_by_name_ns` the
+    same by kernel, `wait_ns` what each rank waited, `charged_ns` the wait that each rank caused to all others,
+    `late_calls` how often it came last, `calls` how many were aligned, `skipped` names what could not be (with the
+    reason).
     """
 
     calls: int = 0
     transfer_ns: int = 0
+    transfer_by_name_ns: dict[str, int] = field(default_factory=dict)
     wait_ns: dict[str, int] = field(default_factory=dict)
     charged_ns: dict[str, int] = field(default_factory=dict)
     late_calls: dict[str, int] = field(default_factory=dict)
@@ -80,11 +82,16 @@ def align_collectives(ranks: Mapping[str, RankData], steps: Mapping[str, Sequenc
             label = steps[next(iter(ranks))][number].label.text
             report.skipped.append(f"step {number} ({label}): collectives differ between ranks")
             continue
-        _charge(report, ranks, rows)
+        _charge(report, ranks, rows, names.pop())
     return report
 
 
-def _charge(report: CollectiveReport, ranks: Mapping[str, RankData], rows: Mapping[str, Sequence[int]]) -> None:
+def _charge(
+    report: CollectiveReport,
+    ranks: Mapping[str, RankData],
+    rows: Mapping[str, Sequence[int]],
+    names: tuple[str, ...],
+) -> None:
     order = list(ranks)
     durations = np.array([[int(ranks[name].dur_ns[row]) for row in rows[name]] for name in order], np.int64)
     if not durations.size:
@@ -94,6 +101,8 @@ def _charge(report: CollectiveReport, ranks: Mapping[str, RankData], rows: Mappi
     late = durations.argmin(axis=0)
     report.calls += durations.shape[1]
     report.transfer_ns += int(shortest.sum())
+    for name, took in zip(names, shortest.tolist(), strict=True):
+        report.transfer_by_name_ns[name] = report.transfer_by_name_ns.get(name, 0) + took
     for index, name in enumerate(order):
         report.wait_ns[name] += int(wait[index].sum())
         report.charged_ns[name] += int(wait[:, late == index].sum())

@@ -1,8 +1,8 @@
 """What one event becomes: typed structs for the fast path, loose rows for the odd block, columns for both.
 
-msgspec's tagged union decodes an event straight into the struct of its category and takes only the needed
-fields; Python stacks, memory events and flow arrows become an empty struct. Whatever does not fit the types
-(odd numbers, no category, a category never seen) makes that one block take the loose path.
+msgspec's tagged union decodes an event straight into the struct of its phase and takes only the needed fields;
+flow arrows, marks and metadata become an empty struct. Whatever does not fit the types (odd numbers, a missing
+field, a phase never seen) makes that one block take the loose path.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import json
 from array import array
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from operator import attrgetter
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import msgspec
-import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["EXACT_LIMIT_US", "Columns", "NeedExactTimes", "decode_loose", "decoder"]
 
@@ -28,86 +26,82 @@ EXACT_LIMIT_US = float(1 << 43)
 
 GPU_KINDS = {"kernel": 0, "gpu_memcpy": 1, "gpu_memset": 2}
 RUNTIME_CATEGORIES = ("cuda_runtime", "cuda_driver")
-_SKIPPED = ("ac2g", "fwdbwd", "python_function", "cpu_instant_event", "Trace", "overhead", "async_cpu_to_gpu")
-_X = Literal["X"]
+# Phases of Chrome's trace format other than X, a complete event, which alone has a duration.
+_OTHER_PHASES = "BEiICbneSTpFstfPNODMVvRc(,)"
+# What a column holds; a number beyond is odd, so it takes the loose path and counts as unknown.
+_Int32 = Annotated[int, msgspec.Meta(ge=-1 << 31, lt=1 << 31)]
+_Int64 = Annotated[int, msgspec.Meta(ge=-1 << 63, le=(1 << 63) - 1)]
+_NO_STREAM = -1 << 31
+_CALLS, _OPS, _NOTES, _GPU_NOTES = 3, 4, 5, 6
+_GROUPS = {
+    **GPU_KINDS,
+    **dict.fromkeys(RUNTIME_CATEGORIES, _CALLS),
+    "cpu_op": _OPS,
+    "user_annotation": _NOTES,
+    "gpu_user_annotation": _GPU_NOTES,
+}
 
 
 class NeedExactTimes(Exception):  # noqa: N818  (a request to start again, not an error)
     """The trace's times need decimal arithmetic; read it again with `exact`."""
 
 
-class _GpuArgs(msgspec.Struct, gc=False):
-    stream: int
-    correlation: int = -1
+class _Arguments(msgspec.Struct, gc=False, frozen=True):
+    stream: _Int32 = _NO_STREAM
+    correlation: _Int64 = -1
+    external_id: _Int64 | None = msgspec.field(default=None, name="External id")
 
 
-class _CallArgs(msgspec.Struct, gc=False):
-    correlation: int = -1
+class _DetailedArguments(_Arguments, gc=False, frozen=True):
     kernel: str = ""
 
 
-class _ShortCallArgs(msgspec.Struct, gc=False):
-    correlation: int = -1
+class _Event(Protocol):
+    """A complete event as the decoder gives it."""
+
+    cat: str
+    name: str
+    pid: int | str
+    tid: int | str
+    ts: float
+    dur: float
+    args: _DetailedArguments
 
 
-class _NoteArgs(msgspec.Struct, gc=False):
-    external_id: int | None = msgspec.field(default=None, name="External id")
-
-
-_NO_CALL = _CallArgs()
-_NO_NOTE = _NoteArgs()
-
-
-def _struct(tag: str, fields: Iterable[tuple[str, type]], group: int) -> type:
-    namespace = {"group": group}
-    return msgspec.defstruct(
-        f"Event_{tag}", fields, tag_field="cat", tag=tag, gc=False, namespace=namespace, module=__name__
-    )
-
-
-@lru_cache(maxsize=64)
-def _structs(*, exact: bool, detail: bool, skipped: tuple[str, ...]) -> tuple[type, ...]:
+@lru_cache(maxsize=4)
+def _structs(*, exact: bool, detail: bool) -> tuple[type, ...]:
     time: type = Decimal if exact else float
-    host = [("ph", _X), ("name", str), ("ts", time), ("dur", time), ("pid", int), ("tid", int)]
-    call = [*host, ("args", _CallArgs if detail else _ShortCallArgs)]
-    gpu = [("ph", _X), ("name", str), ("ts", time), ("dur", time), ("args", _GpuArgs)]
-    structs = [_struct(tag, gpu, kind) for tag, kind in GPU_KINDS.items()]  # type: ignore[arg-type]
-    structs += [_struct(tag, call, 3) for tag in RUNTIME_CATEGORIES]  # type: ignore[arg-type]
-    structs.append(_struct("cpu_op", host, 4))  # type: ignore[arg-type]
-    structs.append(_struct("user_annotation", [*host, ("args", _NoteArgs)], 5))  # type: ignore[list-item]
-    structs.append(_struct("gpu_user_annotation", [*host, ("args", _NoteArgs)], 6))  # type: ignore[list-item]
-    structs += [_struct(tag, (), -1) for tag in skipped]
+    arguments = _DetailedArguments if detail else _Arguments
+    place: type = int | str  # type: ignore[assignment]
+    # In kineto's order, in which a field is found at the first look.
+    fields: list[tuple[str, type] | tuple[str, type, object]]
+    fields = [("cat", str, ""), ("name", str), ("pid", place), ("tid", place), ("ts", time), ("dur", time)]
+    structs = [_struct("X", [*fields, ("args", arguments, arguments())])]
+    structs += [_struct(phase, []) for phase in _OTHER_PHASES]
     return tuple(structs)
 
 
-class Decoder:
-    """A typed decoder of `[event, ...]` and the groups that its structs fall into."""
+def _struct(phase: str, fields: Sequence[tuple[str, type] | tuple[str, type, object]]) -> type:
+    name = f"Event_{ord(phase)}"
+    return msgspec.defstruct(name, fields, tag_field="ph", tag=phase, gc=False, kw_only=True, module=__name__)
 
-    def __init__(self, *, exact: bool, detail: bool, skipped: tuple[str, ...] = _SKIPPED) -> None:
-        structs = _structs(exact=exact, detail=detail, skipped=skipped)
+
+class Decoder:
+    """A typed decoder of `[event, ...]`; `complete` is the type of the events that matter.
+
+    The phase, which comes first in an event, picks the type, so arrows (half of all events) are not even
+    looked into.
+    """
+
+    def __init__(self, *, exact: bool, detail: bool) -> None:
+        structs = _structs(exact=exact, detail=detail)
         union = structs[0]
         for struct in structs[1:]:
             union = union | struct  # type: ignore[assignment]
         self.exact = exact
         self.detail = detail
-        self.skipped = skipped
+        self.complete = structs[0]
         self.decode = msgspec.json.Decoder(list[union]).decode  # type: ignore[valid-type]
-        self.groups: dict[type, int] = {s: s.group for s in structs}  # type: ignore[attr-defined]
-        self.kernel = structs[0]
-        self.skip = frozenset(s for s, group in self.groups.items() if group < 0)
-        by_tag = {struct.__struct_config__.tag: struct for struct in structs}  # type: ignore[attr-defined]
-        self.arrow, self.frame = by_tag["ac2g"], by_tag["python_function"]
-
-    def knowing(self, categories: Iterable[str]) -> Decoder:
-        """A decoder that also skips `categories`; itself if it knew them all."""
-        known = {*self.skipped, *GPU_KINDS, *RUNTIME_CATEGORIES, "cpu_op"}
-        known |= {"user_annotation", "gpu_user_annotation"}
-        # A damaged category may hold what no type name or tag can; such an event stays on the loose path.
-        new = sorted(c for c in set(categories) - known if c.isascii() and c.isprintable())
-        # A file with endless categories must not grow a union without end.
-        if not new or len(self.skipped) > 64:
-            return self
-        return Decoder(exact=self.exact, detail=self.detail, skipped=(*self.skipped, *new))
 
 
 def decoder(*, exact: bool = False, detail: bool = False) -> Decoder:
@@ -141,10 +135,6 @@ def _decimal(text: str) -> Decimal:
 
 
 _Key = TypeVar("_Key")
-
-_name, _ts, _dur = attrgetter("name"), attrgetter("ts"), attrgetter("dur")
-_args, _correlation, _stream = attrgetter("args"), attrgetter("correlation"), attrgetter("stream")
-_thread, _kernel, _external = attrgetter("pid", "tid"), attrgetter("kernel"), attrgetter("external_id")
 
 
 class _Interner(dict[_Key, int]):
@@ -197,62 +187,63 @@ class Columns:
         fit the types or is not JSON, and has then taken nothing.
         """
         events = self.decoder.decode(block)
+        complete = self.decoder.complete
+        kept: list[_Event] = [e for e in events if type(e) is complete]
+        kernels = [e for e in kept if e.cat == "kernel"]
+        groups = [(0, kernels)] if kernels else []
+        if len(kernels) != len(kept):
+            rest = [e for e in kept if e.cat != "kernel"]
+            # A block holds few categories, most often one, so a pass for each is the quickest way.
+            # In the order of the text: a set's would number the names differently in every process.
+            found = [category for category in dict.fromkeys([e.cat for e in rest]) if category in _GROUPS]
+            groups += [(_GROUPS[category], [e for e in rest if e.cat == category]) for category in found]
+        for group, members in groups:
+            if group < _CALLS and _NO_STREAM in [e.args.stream for e in members]:
+                raise msgspec.ValidationError("a GPU activity has no stream")
         self.count += len(events)
-        kernel, groups = self.decoder.kernel, self.decoder.groups
-        kernels = [e for e in events if type(e) is kernel]
-        if kernels:
-            self._add_gpu(kernels, 0)
-        others: dict[int, list[object]] = {}
-        arrow, frame, skip = self.decoder.arrow, self.decoder.frame, self.decoder.skip
-        # Identity is cheaper than a set, and these three are nearly all events there are.
-        rest = [e for e in events if (t := type(e)) is not kernel and t is not arrow and t is not frame]
-        for event in [e for e in rest if type(e) not in skip]:
-            others.setdefault(groups[type(event)], []).append(event)
-        for group, members in others.items():
-            self._add_others(group, members)
+        for group, members in groups:
+            if group < _CALLS:
+                self._add_gpu(members, group)
+            else:
+                self._add_host(group, members)
 
-    def _add_others(self, group: int, events: list[object]) -> None:
-        if group < 3:
-            self._add_gpu(events, group)
-        elif group == 3:
-            arguments = list(map(_args, events))
-            self._add_host(self.calls, events)
-            self.calls.link.extend(map(_correlation, arguments))
-            if self.decoder.detail:
-                self.calls.extra.extend(map(self.names.__getitem__, map(_kernel, arguments)))
-        elif group == 4:
-            self._add_host(self.ops, events)
-        else:
-            table = self.notes if group == 5 else self.gpu_notes
-            self._add_host(table, events)
-            ids = map(_external, map(_args, events))
-            table.link.extend(-1 if number is None else number for number in ids)
-
-    def _times(self, table: _Table, events: list[object]) -> None:
-        if self.decoder.exact:
-            table.start.extend(map(_ns, map(_ts, events)))
-            table.dur.extend(map(_ns, map(_dur, events)))
-            return
-        if _ts(events[0]) >= EXACT_LIMIT_US:
-            raise NeedExactTimes
-        table.start.frombytes(np.fromiter(map(_ts, events), np.float64, len(events)).tobytes())
-        table.dur.frombytes(np.fromiter(map(_dur, events), np.float64, len(events)).tobytes())
-
-    def _add_gpu(self, events: list[object], kind: int) -> None:
+    def _add_gpu(self, events: list[_Event], kind: int) -> None:
         table = self.gpu
+        # array.fromlist takes less than half the time of array.extend.
         self._times(table, events)
-        count = len(events)
-        arguments = list(map(_args, events))
-        names = map(self.names.__getitem__, map(_name, events))
-        table.name.frombytes(np.fromiter(names, np.int32, count).tobytes())
-        table.where.frombytes(np.fromiter(map(_stream, arguments), np.int32, count).tobytes())
-        table.link.frombytes(np.fromiter(map(_correlation, arguments), np.int64, count).tobytes())
-        table.extra.frombytes(bytes([kind]) * count)
+        arguments = [e.args for e in events]
+        table.where.fromlist([a.stream for a in arguments])
+        table.link.fromlist([a.correlation for a in arguments])
+        table.extra.frombytes(bytes([kind]) * len(events))
 
-    def _add_host(self, table: _Table, events: list[object]) -> None:
+    def _add_host(self, group: int, events: list[_Event]) -> None:
+        table = {_CALLS: self.calls, _OPS: self.ops, _NOTES: self.notes, _GPU_NOTES: self.gpu_notes}[group]
         self._times(table, events)
-        table.name.extend(map(self.names.__getitem__, map(_name, events)))
-        table.where.extend(map(self.threads.__getitem__, map(_thread, events)))
+        threads = {(e.pid, e.tid) for e in events}
+        if len(threads) == 1:
+            table.where.extend(array("i", [self.threads[threads.pop()]]) * len(events))
+        else:
+            table.where.fromlist([self.threads[e.pid, e.tid] for e in events])
+        if group == _CALLS:
+            table.link.fromlist([e.args.correlation for e in events])
+            if self.decoder.detail:
+                number = self.names.__getitem__
+                table.extra.fromlist([number(e.args.kernel) for e in events])
+        elif group != _OPS:
+            ids = [e.args.external_id for e in events]
+            table.link.fromlist([-1 if number is None else number for number in ids])
+
+    def _times(self, table: _Table, events: list[_Event]) -> None:
+        if self.decoder.exact:
+            table.start.fromlist([_ns(e.ts) for e in events])
+            table.dur.fromlist([_ns(e.dur) for e in events])
+        elif events[0].ts >= EXACT_LIMIT_US:
+            raise NeedExactTimes
+        else:
+            table.start.fromlist([e.ts for e in events])
+            table.dur.fromlist([e.dur for e in events])
+        number = self.names.__getitem__
+        table.name.fromlist([number(e.name) for e in events])
 
     def take_loose(self, rows: list[dict[str, object]]) -> None:
         """Append rows of any types; events that lack a name or a usable time are counted as odd."""
@@ -310,7 +301,7 @@ class Columns:
         return True
 
 
-def _ns(us: Decimal) -> int:
+def _ns(us: float | Decimal) -> int:
     return round(us * 1000)
 
 

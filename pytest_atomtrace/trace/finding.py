@@ -17,7 +17,10 @@ TITLES = {
     "H07": "no-labels",
     "H08": "rank-mismatch",
     "H09": "overlaps",
+    "H10": "workload",
+    "H11": "contended",
     "H12": "profiler-cost",
+    "H13": "build-in-window",
     "H14": "annotation-mismatch",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OVERLAP_TOLERANCE_NS", "StepFigures", "clipped_ends", "grouped_union", "step_figures"]
+__all__ = ["OVERLAP_TOLERANCE_NS", "StepFigures", "clipped_ends", "distinct", "grouped_union", "step_figures"]
 
 _I32: TypeAlias = "NDArray[np.int32]"
 _I64: TypeAlias = "NDArray[np.int64]"
@@ -19,6 +19,7 @@ _I64: TypeAlias = "NDArray[np.int64]"
 # kineto rounds both ends of an interval to ns, so abutting kernels may seem to overlap by two.
 OVERLAP_TOLERANCE_NS = 2
 _BATCH_ROWS = 1 << 15
+_COUNTED_SPREAD = 1 << 12
 _FOREVER = np.iinfo(np.int64).max
 
 
@@ -46,13 +47,21 @@ def clipped_ends(start: _I64, end: _I64, stream: _I32) -> _I64:
     for high in range(len(start), 0, -_BATCH_ROWS):
         low = max(0, high - _BATCH_ROWS)
         part = stream[low:high]
-        for number in np.unique(part).tolist():
+        for number in distinct(part).tolist():
             rows = np.flatnonzero(part == number) + low
             starts = start[rows]
             limit = np.append(starts[1:], following.get(number, _FOREVER))
             clipped[rows] = np.minimum(end[rows], limit)
             following[number] = int(starts[0])
     return clipped
+
+
+def distinct(stream: _I32 | _I64) -> _I64:
+    """Sorted streams. There are a handful, with small numbers: counting is ten times as quick as np.unique."""
+    low, high = int(stream.min()), int(stream.max())
+    if high - low >= _COUNTED_SPREAD:
+        return np.unique(stream).astype(np.int64)
+    return (np.flatnonzero(np.bincount(stream - low)) + low).astype(np.int64, copy=False)
 
 
 def grouped_union(group: _I32, start: _I64, end: _I64, count: int) -> _I64:
@@ -64,12 +73,15 @@ def grouped_union(group: _I32, start: _I64, end: _I64, count: int) -> _I64:
     # serves them all.
     low = int(start.min())
     stretch = int(end.max()) - low + 1
-    shift = group.astype(np.int64) * stretch - low
-    left, right = start + shift, end + shift
-    reach = np.maximum.accumulate(right)
-    covered = right - left
-    covered[1:] = right[1:] - np.maximum(left[1:], reach[:-1])
-    np.maximum(covered, 0, out=covered)
+    # In place where it can be: with a million rows, new pages cost more than the arithmetic.
+    right = group.astype(np.int64)
+    right *= stretch
+    right -= low
+    left = start + right
+    right += end
+    left[1:] = np.maximum(left[1:], np.maximum.accumulate(right)[:-1])
+    right -= left
+    covered = np.maximum(right, 0, out=right)
     heads = _heads(group)
     out[group[heads]] = np.add.reduceat(covered, heads)
     return out
@@ -127,7 +139,7 @@ def _busiest_first(local: _I32, left: _I64, right: _I64, stream: _I32, count: in
 
     A side stream may begin early (a prefetch waiting for nothing), which is not where the step begins.
     """
-    streams = np.unique(stream)
+    streams = distinct(stream)
     width = len(streams)
     if width == 1:
         return left[_heads(local)]

@@ -93,11 +93,14 @@ def gather(values: NDArray[_Scalar], index: _I32, missing: int) -> NDArray[_Scal
 
     By parts: numpy widens a whole index to 64 bits first, which would double the peak of a large trace.
     """
-    out = np.full(len(index), missing, values.dtype)
+    if not len(values):
+        return np.full(len(index), missing, values.dtype)
+    out = np.empty(len(index), values.dtype)
     for low in range(0, len(index), _PART):
         part = index[low : low + _PART]
-        known = np.flatnonzero(part >= 0)
-        out[low : low + _PART][known] = values[part[known]]
+        found = values.take(part, mode="clip")
+        found[part < 0] = missing
+        out[low : low + _PART] = found
     return out
 
 
@@ -155,9 +158,13 @@ def _launch_rows(events: RankEvents) -> _I32:
     links = calls.link[order]
     for low in range(0, len(gpu), _PART):
         link = gpu.link[low : low + _PART]
-        found = np.searchsorted(links, link, side="right") - 1
-        hit = np.flatnonzero((found >= 0) & (link > 0) & (links[np.maximum(found, 0)] == link))
-        none[low : low + _PART][hit] = order[found[hit]]
+        # A graph's kernels follow each other: one search serves the whole run of equal correlations.
+        heads = np.flatnonzero(np.append(True, link[1:] != link[:-1]))
+        wanted = link[heads]
+        found = np.searchsorted(links, wanted, side="right") - 1
+        hit = (found >= 0) & (wanted > 0) & (links[np.maximum(found, 0)] == wanted)
+        row = np.where(hit, order[found], np.int32(-1))
+        none[low : low + _PART] = np.repeat(row, np.diff(np.append(heads, len(link))))
     return none
 
 
@@ -245,13 +252,13 @@ def _use_annotations(
     if not windows:
         return 0
     gpu = events.gpu
-    order = np.argsort(gpu.start_ns, kind="stable")
+    order = np.argsort(gpu.start_ns, kind="stable").astype(np.int32)
     starts = gpu.start_ns[order]
     owned = np.bincount(step[step >= 0], minlength=len(spans))
     mismatches = 0
-    for number, (low, high) in windows.items():
-        spans[number].note_ns = (low, high)
-        first, last = np.searchsorted(starts, (low, high))
+    places = np.searchsorted(starts, np.array(list(windows.values()), np.int64)).tolist()
+    for (number, window), (first, last) in zip(windows.items(), places, strict=True):
+        spans[number].note_ns = window
         inside = order[first:last]
         if number < len(owned) and owned[number]:
             mine = int((step[inside] == number).sum())

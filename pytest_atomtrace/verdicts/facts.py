@@ -29,9 +29,9 @@ def case_facts(trace: TraceView) -> dict[str, object]:
         "ranks": len(ranks),
         "steps": max((len(rank.steps) for rank in ranks), default=0),
         "steady": fewest,
-        "health": [f.code for f in trace.data.findings if f.fatal],
+        "health": [f.code for f in trace.health if f.fatal],
         # H14 says that GPU annotations were not believed, as on most real machines: a note, no warning.
-        "warnings": [f.code for f in trace.data.findings if not f.fatal and f.code != "H14"],
+        "warnings": [f.code for f in trace.health if not f.fatal and f.code != "H14"],
     }
     if timings:
         worst = max(timings, key=lambda name: timings[name].p50_ns)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_atomtrace.trace.data import PHASES
+from pytest_atomtrace.verdicts.question import LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.trace.data import RankData
     from pytest_atomtrace.trace.names import Pattern
 
-__all__ = ["LAYERS", "Occurrences", "matching_ids", "occurrences", "steps_calling"]
-
-# In the order in which a question without a layer prefers them: GPU work first.
-LAYERS = ("kernel", "op", "annotation", "memory")
+__all__ = ["Occurrences", "matching_ids", "occurrences", "steps_calling"]
 
 
 class Occurrences:

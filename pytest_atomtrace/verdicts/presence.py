@@ -3,80 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.errors import ConfigError, InconclusiveError, InsufficientStepsError
-from pytest_atomtrace.trace.names import Pattern
+from pytest_atomtrace.errors import InconclusiveError, InsufficientStepsError
 from pytest_atomtrace.verdicts.absent_ops import launched_by, op_in_graph
 from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, shown
-from pytest_atomtrace.verdicts.occurrences import LAYERS, Occurrences, occurrences, steps_calling
+from pytest_atomtrace.verdicts.occurrences import Occurrences, occurrences, steps_calling
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.question import Question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_atomtrace.trace.data import RankData, Step
+    from pytest_atomtrace.trace.names import Pattern
     from pytest_atomtrace.verdicts.view import TraceView
 
 __all__ = ["Question", "absent", "called"]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What was asked of a name; None means "not restricted"."""
-
-    name: str
-    during: str | None = None
-    layer: str | None = None
-    ranks: str | Sequence[str] = "all"
-    at_least: int = 1
-    exactly: int | None = None
-    per_step: int | None = None
-    example: str | None = None
-
-    def check(self) -> Pattern:
-        """Parse the name and refuse contradictory limits.
-
-        Raises:
-            ConfigError: what is wrong and what to write.
-
-        """
-        if self.layer is not None and self.layer not in LAYERS:
-            raise ConfigError(f"layer={self.layer!r} is not one of {', '.join(LAYERS)}")
-        if self.per_step is not None and self.exactly is not None:
-            raise ConfigError("per_step and exactly exclude each other: calls in each step, or calls in all")
-        if self.per_step is not None and self.during is None:
-            raise ConfigError('per_step needs a phase: during="decode"')
-        if self.per_step is not None and self.layer not in (None, "kernel"):
-            raise ConfigError(f"per_step counts GPU kernels; layer={self.layer!r} has no steps")
-        for key in ("at_least", "exactly", "per_step"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-                raise ConfigError(f"{key} must be a whole number, got {value!r}")
-        pattern = Pattern.parse(self.name)
-        if self.example is not None and not pattern.matches(self.example):
-            raise ConfigError(
-                f"the pattern {self.name!r} does not match its own example {self.example!r}: it would be absent "
-                "for ever"
-            )
-        return pattern
-
-    @property
-    def text(self) -> str:
-        """The question in words, as reports list it."""
-        words = [self.name]
-        words += [f"during {self.during}"] * (self.during is not None)
-        words += [f"as {self.layer}"] * (self.layer is not None)
-        if self.per_step is not None:
-            words.append(f"{self.per_step} per step")
-        elif self.exactly is not None:
-            words.append(f"exactly {self.exactly}")
-        elif self.at_least != 1:
-            words.append(f"at least {self.at_least}")
-        if self.ranks != "all":
-            words.append(f"on {self.ranks if isinstance(self.ranks, str) else listed(list(self.ranks))}")
-        return " ".join(words)
 
 
 def called(trace: TraceView, question: Question) -> Verdict:

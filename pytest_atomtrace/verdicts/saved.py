@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.cases.case import Case
+from pytest_atomtrace.errors import ConfigError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_atomtrace.trace.data import TraceData
 
-__all__ = ["accepted_length", "beside"]
+__all__ = ["accepted_length", "beside", "saved_case"]
 
 
 def beside(directory: Path, name: str) -> Mapping[str, object]:
@@ -23,13 +26,26 @@ def beside(directory: Path, name: str) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
+def saved_case(manifest: Mapping[str, object]) -> Case | None:
+    """The case that a capture's manifest names, None where it names none that can be."""
+    facts = manifest.get("case")
+    if not isinstance(facts, Mapping):
+        return None
+    try:
+        return Case.from_dict(facts)
+    except (ConfigError, TypeError, ValueError):
+        return None
+
+
 def accepted_length(data: TraceData, bench: Mapping[str, object]) -> float | None:
     """Tokens that a sequence gains per decode step, None where the workload's figures are missing.
 
     Every request's first token comes from its prefill, all others from decode steps, and a decode label counts
     the sequences it advances (``d=``): (output tokens - requests) / sum of d. True for a window that holds the
-    whole workload.
+    whole workload, so None for any other.
     """
+    if bench.get("whole_window") is False:
+        return None
     tokens, requests = bench.get("output_tokens"), bench.get("completed")
     if not isinstance(tokens, int) or not isinstance(requests, int) or tokens <= requests:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 
 from pytest_atomtrace.trace.data import KERNEL, PHASES
 from pytest_atomtrace.trace.intervals import clip_overlaps, merge
+from pytest_atomtrace.trace.stepmath import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +93,11 @@ def iteration_grid(rank: RankData, steps: Sequence[Step], phases: frozenset[str]
 def _grid(rank: RankData, column: _I64, width: int) -> StepGrid:
     rows = np.flatnonzero(column >= 0)
     code = rank.name_id[rows].astype(np.int64) * 2 + (rank.kind[rows] != KERNEL)
-    codes, number = np.unique(code, return_inverse=True)
-    cell = number * width + column[rows]
+    # Codes are few and small: counting finds them many times quicker than sorting a million rows.
+    codes = np.flatnonzero(np.bincount(code, minlength=1))
+    number = np.zeros(2 * len(rank.names) + 2, np.int64)
+    number[codes] = np.arange(len(codes))
+    cell = number[code] * width + column[rows]
     size = len(codes) * width
     calls = np.bincount(cell, minlength=size).astype(np.int64)
     # Sums of integer ns stay exact in float64 up to 2**53 ns.
@@ -117,11 +121,12 @@ def _exposed(step: _I64, start: _I64, end: _I64, stream: _I64) -> _I64:
     # Steps may interleave in time, so each is moved to a stretch of its own.
     shift = step * (int(end.max()) - int(start.min()) + 1)
     start, end = start + shift, end + shift
-    streams, number = np.unique(stream, return_inverse=True)
-    busy = np.bincount(number, weights=end - start)
+    streams = distinct(stream)
+    rows_of = [np.flatnonzero(stream == number) for number in streams.tolist()]
+    busy = np.array([int((end[rows] - start[rows]).sum()) for rows in rows_of])
     low = high = np.zeros(0, np.int64)
     for place in np.argsort(-busy, kind="stable").tolist():
-        rows = np.flatnonzero(number == place)
+        rows = rows_of[place]
         rows = rows[np.argsort(start[rows], kind="stable")]
         left, right = start[rows], clip_overlaps(start[rows], end[rows])
         exposed[rows] = right - left - (_covered(right, low, high) - _covered(left, low, high))

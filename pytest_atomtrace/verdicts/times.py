@@ -41,9 +41,17 @@ def needed_steps(statistic: str, least: int) -> int:
 
 
 def step_time(
-    trace: TraceView, kind: str, budgets: Mapping[str, str | None], *, metric: str, ranks: str | Sequence[str]
+    trace: TraceView,
+    kind: str,
+    budgets: Mapping[str, str | None],
+    *,
+    metric: str,
+    ranks: str | Sequence[str],
+    bs: int | None = None,
 ) -> Verdict:
     """Judge the budgets of one kind of step; with ``ranks="worst"`` the slowest rank counts.
+
+    `bs` asks about steps of one real batch instead of those near the peak.
 
     Raises:
         ConfigError: no budget, a budget without a unit, an unknown metric.
@@ -53,6 +61,10 @@ def step_time(
     limits = {name: parse_duration_ns(text, where=name) for name, text in budgets.items() if text is not None}
     if not limits:
         raise ConfigError(f'no budget given: write p50="9.5 ms" (or {", ".join(STATISTICS)})')
+    asked: object = bs  # specs bring values of any type
+    if asked is not None and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
+        raise ConfigError(f"bs must be a whole number of at least 1, got {bs!r}")
+    what = kind if bs is None else f"{kind} bs={bs}"
     if metric == PER_KTOK:
         return _prefill_rate(trace, kind, limits, ranks)
     if metric not in METRICS:
@@ -66,18 +78,18 @@ def step_time(
     selected = trace.select_ranks("all" if ranks == "worst" else ranks)
     timings: dict[str, tuple[RankData, list[Step], Timing]] = {}
     for rank in selected:
-        steps = trace.steady_steps(rank, kind)
+        steps = trace.steady_steps(rank, kind, bs=bs)
         for statistic in limits:
             need = needed_steps(statistic, trace.settings.steady_min)
             if len(steps) < need:
-                raise InsufficientStepsError(kind, statistic, len(steps), need, rank=rank.name, hint=trace.steady_hint)
+                raise InsufficientStepsError(what, statistic, len(steps), need, rank=rank.name, hint=trace.steady_hint)
         values = measure(metric, rank, steps, accepted_length=trace.accepted_length)
         if not values:
-            raise InsufficientStepsError(kind, metric, 0, 1, rank=rank.name, hint=trace.steady_hint)
+            raise InsufficientStepsError(what, metric, 0, 1, rank=rank.name, hint=trace.steady_hint)
         timings[rank.name] = (rank, steps[: len(values)], Timing(values))
     if metric == "gpu_span":
         _refuse_launch_bound(timings, kind)
-    return _judge(trace, kind, limits, metric, timings)
+    return _judge(trace, what, limits, metric, timings)
 
 
 def _prefill_rate(trace: TraceView, kind: str, limits: Mapping[str, int], ranks: str | Sequence[str]) -> Verdict:
@@ -124,13 +136,14 @@ def _refuse_launch_bound(timings: Mapping[str, tuple[RankData, list[Step], Timin
 
 def _judge(
     trace: TraceView,
-    kind: str,
+    what: str,
     limits: Mapping[str, int],
     metric: str,
     timings: Mapping[str, tuple[RankData, list[Step], Timing]],
 ) -> Verdict:
     over: list[tuple[float, str, str, int, int]] = []
     shown: list[str] = []
+    kind = what.partition(" ")[0]
     facts: dict[str, str | int | float | bool] = {"metric": metric, "kind": kind}
     for statistic, limit_ns in limits.items():
         values = {name: STATISTICS[statistic](timing) for name, (_, _, timing) in timings.items()}
@@ -141,14 +154,14 @@ def _judge(
         if values[worst] > limit_ns:
             over.append((values[worst] / limit_ns, statistic, worst, values[worst], limit_ns))
     wanted = ", ".join(f"{name} <= {format_duration(ns)}" for name, ns in limits.items())
-    check = f"{kind} step time {wanted} ({metric})"
+    check = f"{what} step time {wanted} ({metric})"
     if not over:
-        sentence = f"A {kind} step stays within its budget: {'; '.join(shown)} ({metric})."
+        sentence = f"A {what} step stays within its budget: {'; '.join(shown)} ({metric})."
         return Verdict(check, Outcome.PASS, sentence, facts=facts)
     ratio, statistic, name, value_ns, limit_ns = max(over)
     rank, steps, timing = timings[name]
     sentence = (
-        f"{kind} {statistic} is {format_duration(value_ns)} on {name}, over the budget of "
+        f"{what} {statistic} is {format_duration(value_ns)} on {name}, over the budget of "
         f"{format_duration(limit_ns)} by {(ratio - 1) * 100:.1f} % ({format_duration(value_ns - limit_ns)}); "
         f"{metric}, {count_of(len(steps), 'steady step')}."
     )

@@ -6,13 +6,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.trace.load import load
-from pytest_atomtrace.verdicts import agreement, kernel_time, occupancy, order, presence, times
+from pytest_atomtrace.verdicts import (
+    agreement,
+    bench_budgets,
+    kernel_time,
+    no_regression,
+    occupancy,
+    order,
+    presence,
+    times,
+    tuned,
+)
+from pytest_atomtrace.verdicts.baseline import baseline_path, read_baseline
+from pytest_atomtrace.verdicts.fingerprint import fingerprint
+from pytest_atomtrace.verdicts.launches import SingleWindow
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
-from pytest_atomtrace.verdicts.saved import beside
+from pytest_atomtrace.verdicts.saved import beside, saved_case
 from pytest_atomtrace.verdicts.view import RankTrace, TraceView
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["RankTrace", "Trace", "load_trace"]
 
@@ -96,9 +109,12 @@ class Trace(TraceView):
         mean: str | None = None,
         max: str | None = None,  # noqa: A002  # the statistic's name in every tool of this field
         metric: str = "gpu_busy",
+        bs: int | None = None,
         ranks: str | Sequence[str] = "worst",
     ) -> None:
         """Assert a time budget per steady step, such as ``p50="9.5 ms"``.
+
+        `bs` asks about steps of one real batch instead of those near the peak.
 
         Raises:
             AssertionError: a budget is exceeded; with rank, amount, slowest step and top kernels.
@@ -109,7 +125,7 @@ class Trace(TraceView):
         """
         __tracebackhide__ = True
         budgets = {"p50": p50, "p90": p90, "p99": p99, "mean": mean, "max": max}
-        self._settle(times.step_time(self, kind, budgets, metric=metric, ranks=ranks))
+        self._settle(times.step_time(self, kind, budgets, metric=metric, ranks=ranks, bs=bs))
 
     def assert_kernel_order(
         self, names: Sequence[str], *, during: str = "decode", ranks: str | Sequence[str] = "all"
@@ -207,8 +223,96 @@ class Trace(TraceView):
         __tracebackhide__ = True
         self._settle(agreement.ranks_agree(self, counts=counts, skew=skew, during=during))
 
+    def assert_no_regression(self, *, tolerance: str | None = None, metrics: Sequence[str] | None = None) -> None:
+        """Assert that the case is not slower than its baseline, or record one (``--atom-update-baselines``).
+
+        Judged are the decode step and every kernel family with at least 5 % of it. Beyond the limit a second, fresh
+        launch decides; without one the check fails and says that it was not confirmed.
+
+        Args:
+            tolerance: a change that is never a regression, such as ``"5 %"``; None for the setting (3 %).
+            metrics: instead of the step and its families, some of ``decode.gpu_busy``, ``families``,
+                ``decode.iteration``, ``draft.gpu_busy``, ``prefill.per_ktok``, ``decode.family.<name>``, and
+                ``counts`` for the exact calls per step.
+
+        Raises:
+            AssertionError: slower, or drifted too far from the anchor; with both launches, what grew, and where.
+            NoBaselineError: no baseline for this case, hardware, profiler and model; with the recording command.
+            InconclusiveError: the trace cannot answer.
+            ConfigError: the question is wrong.
+
+        """
+        __tracebackhide__ = True
+        launches = self._launches
+        if launches is None:
+            launches = SingleWindow(self, Path(self.settings.baselines))
+        self._settle(no_regression.no_regression(self, launches, tolerance=tolerance, metrics=metrics))
+
+    def assert_tuned(self) -> None:
+        """Assert that the server's log names no shape without a tuned AITER config, no fused MoE on defaults.
+
+        Where the case has a baseline for this hardware, what it lists is known and does not fail.
+
+        Raises:
+            AssertionError: with op and M, N, K of every such shape.
+            InconclusiveError: there is no server log with this trace.
+
+        """
+        __tracebackhide__ = True
+        self._settle(tuned.tuned(self, known=self._known_untuned()))
+
+    def _known_untuned(self) -> tuple[str, ...] | None:
+        if self.case is None:
+            return None
+        root = self._launches.baselines if self._launches is not None else Path(self.settings.baselines)
+        now = fingerprint(self)
+        baseline = read_baseline(baseline_path(root, now, self.case.slug))
+        return baseline.untuned if baseline is not None and baseline.misfit(now) is None else None
+
+    def assert_bench(
+        self,
+        *,
+        ttft: str | Mapping[str, str] | None = None,
+        tpot: str | Mapping[str, str] | None = None,
+        itl: str | Mapping[str, str] | None = None,
+        e2el: str | Mapping[str, str] | None = None,
+        throughput: str | None = None,
+        completed: str | None = None,
+        acceptance: str | None = None,
+    ) -> None:
+        """Assert budgets on what the client saw without the profiler (``--atom-bench=on``).
+
+        Args:
+            ttft: time to the first token: ``"800 ms"`` of the mean, or ``{"p50": ..., "p99": ...}``.
+            tpot: time per output token after the first.
+            itl: time between two arrivals; comparable between runs of one client only.
+            e2el: time of a whole request; of ATOM's client only.
+            throughput: at least so many output tokens per second: ``"1500 tok/s"``.
+            completed: at least this share of the requests: ``"100 %"``.
+            acceptance: at least this share of draft tokens (``"62 %"``), or tokens a step (``"2.8 tok/fwd"``).
+
+        Raises:
+            AssertionError: a budget is missed; with all figures.
+            InconclusiveError: no pass without the profiler, or a figure that the workload does not have.
+            ConfigError: no budget, or one without a unit.
+
+        """
+        __tracebackhide__ = True
+        budgets: dict[str, object] = {
+            "ttft": ttft,
+            "tpot": tpot,
+            "itl": itl,
+            "e2el": e2el,
+            "throughput": throughput,
+            "completed": completed,
+            "acceptance": acceptance,
+        }
+        self._settle(bench_budgets.bench_budgets(self, budgets))
+
     def _settle(self, verdict: Verdict) -> None:
         __tracebackhide__ = True
+        if self._waive is not None:
+            verdict = self._waive(verdict)
         if self._record is not None:
             self._record(verdict)
         if verdict.outcome in (Outcome.FAIL, Outcome.REGRESSION):
@@ -230,4 +334,5 @@ def load_trace(path: str | Path, *, ranks: Sequence[str] | None = None) -> Trace
     place = Path(path)
     manifest, bench = beside(place, "manifest.json"), beside(place, "bench.json")
     engine = str(manifest.get("engine", "file"))
-    return Trace(load(place, ranks=ranks), engine=engine, manifest=manifest, bench=bench)
+    case = saved_case(manifest)
+    return Trace(load(place, ranks=ranks), case=case, engine=engine, manifest=manifest, bench=bench)

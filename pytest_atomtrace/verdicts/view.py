@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from pytest_atomtrace.settings import Settings
 from pytest_atomtrace.trace.data import PHASES, RankData, Step, TraceData
 from pytest_atomtrace.trace.names import Pattern, nearest, short_name
 from pytest_atomtrace.trace.steady import steady_steps
+from pytest_atomtrace.verdicts.capture_findings import capture_findings
 from pytest_atomtrace.verdicts.evidence import near_path, shell_quoted
 from pytest_atomtrace.verdicts.kernels import KernelTable, kernel_table
 from pytest_atomtrace.verdicts.occurrences import matching_ids
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.trace.finding import Finding
-    from pytest_atomtrace.verdicts.outcome import Recorder
+    from pytest_atomtrace.verdicts.launches import Launches
+    from pytest_atomtrace.verdicts.outcome import Recorder, Verdict
 
 __all__ = ["RankTrace", "TraceView"]
 
@@ -78,6 +80,8 @@ class TraceView:
         manifest: Mapping[str, object] | None = None,
         bench: Mapping[str, object] | None = None,
         record: Recorder | None = None,
+        launches: Launches | None = None,
+        waive: Callable[[Verdict], Verdict] | None = None,
     ) -> None:
         self.data = data
         self.case = case
@@ -86,7 +90,10 @@ class TraceView:
         self.settings = settings if settings is not None else Settings()
         self.manifest = manifest if manifest is not None else {}
         self.bench = bench if bench is not None else {}
+        self._findings = (*data.findings, *capture_findings(self.manifest, self.bench))
         self._record = record
+        self._launches = launches
+        self._waive = waive
 
     def __repr__(self) -> str:
         name = self.case.slug if self.case else str(self.directory)
@@ -101,8 +108,8 @@ class TraceView:
 
     @property
     def health(self) -> tuple[Finding, ...]:
-        """Health findings, fatal or not."""
-        return self.data.findings
+        """Health findings, fatal or not: of the files, and of what the capture recorded beside them."""
+        return self._findings
 
     @property
     def simulated(self) -> bool:
@@ -170,7 +177,7 @@ class TraceView:
 
         """
         scopes = {"all", purpose} | ({"steps", "counts"} if purpose == "times" else set())
-        fatal = [str(f) for f in self.data.findings if f.fatal and f.scope in scopes]
+        fatal = [str(f) for f in self.health if f.fatal and f.scope in scopes]
         if fatal:
             raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {near_path(self.directory)}")
 
@@ -219,12 +226,11 @@ class TraceView:
             raise ConfigError(f"ranks={ranks!r}: there is no {', '.join(missing) or 'rank named'}; there are {there}")
         return [self.data.ranks[name] for name in names]
 
-    def steady_steps(self, rank: RankData, kind: str) -> list[Step]:
-        """Steady steps of one rank by the run's settings."""
+    def steady_steps(self, rank: RankData, kind: str, *, bs: int | None = None) -> list[Step]:
+        """Steady steps of one rank by the run's settings; `bs` asks for one real batch instead of the peak."""
         settings = self.settings
-        return list(
-            steady_steps(rank, kind, skip_first=settings.steady_skip_first, skip_last=settings.steady_skip_last)
-        )
+        first, last = settings.steady_skip_first, settings.steady_skip_last
+        return list(steady_steps(rank, kind, bs=bs, skip_first=first, skip_last=last))
 
     def countable_steps(self, rank: RankData, kind: str) -> list[Step]:
         """Steps on which a count per step is judged: steady ones, or for prefill every whole one."""

@@ -1,0 +1,1 @@
+"""Speed of the trace engine beside other readers, and what the plugin costs to load."""

@@ -1,0 +1,154 @@
+"""Baselines are recorded when asked for, from captures that can be believed, and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.errors import InconclusiveError
+from pytest_atomtrace.units import format_seconds
+from pytest_atomtrace.verdicts.baseline import Baseline, anchor_path, baseline_path, read_baseline
+from pytest_atomtrace.verdicts.evidence import count_of, near_path
+from pytest_atomtrace.verdicts.fingerprint import fingerprint
+from pytest_atomtrace.verdicts.step_profile import Usage, profile_steps
+from pytest_atomtrace.verdicts.tuned import untuned_shapes
+from pytest_atomtrace.verdicts.window_figures import measure_window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_atomtrace.verdicts.launches import Launches
+    from pytest_atomtrace.verdicts.view import TraceView
+
+__all__ = ["LAUNCHES", "WINDOWS", "Recorded", "mean_usage", "record"]
+
+LAUNCHES, WINDOWS = 5, 3
+_VERSIONS = ("hip_runtime_version", "hip_driver_version")
+# Elsewhere in the file already, or different in every run.
+_DECIDING = ("gpu", "profiler", "key", "server", "volatile", "unknown")
+# Findings that forbid no verdict and yet make no yardstick: somebody else on the GPUs, a build during the window.
+_CONTENDED = ("H09", "H11", "H13")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was written where; `anchored` if the anchor is new too."""
+
+    path: Path
+    launches: int
+    windows: int
+    anchored: bool
+
+    @property
+    def note(self) -> str:
+        """One line for the summary."""
+        anchor = ", and its anchor" if self.anchored else ""
+        counted = f"{count_of(self.launches, 'launch', 'launches')}, {count_of(self.windows, 'window')}"
+        return f"baseline recorded{anchor}: {near_path(self.path)} ({counted}); review and commit it"
+
+
+def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
+    """Record the baseline of the trace's case: five launches for times, one for counts (or all that a replay has).
+
+    Raises:
+        InconclusiveError: a window cannot be believed, or was disturbed.
+        InfraError: a launch or a capture failed.
+
+    """
+    slug = trace.case.slug if trace.case is not None else trace.directory.name
+    number = launches.saved or (LAUNCHES if times else 1)
+    if launches.saved is None and number > 1:
+        cost = f", about {format_seconds(launches.launch_s * (number - 1))}" if launches.launch_s else ""
+        launches.say(f"recording the baseline of {slug}: {number - 1} launches after this one{cost}")
+    taken = [_believed(launches.windows(one + 1), times=times) for one in range(number)]
+    first = taken[0][0]
+    now = fingerprint(first)
+    metrics: dict[str, tuple[tuple[int, ...], ...]] = {}
+    if times:
+        measured = [[measure_window(window).metrics for window in windows] for windows in taken]
+        names = set.intersection(*(set(one) for windows in measured for one in windows))
+        metrics = {name: tuple(tuple(one[name] for one in windows) for windows in measured) for name in names}
+    path = baseline_path(launches.baselines, now, slug)
+    baseline = Baseline(
+        case=slug,
+        simulated=now.simulated,
+        hardware=now.hardware,
+        profiler=now.profiler,
+        model=now.model,
+        recorded={"command": f"pytest --atom-update-baselines -k {slug}", "steady_min": first.settings.steady_min},
+        environment=_environment(first),
+        health=tuple(sorted({finding.code for windows in taken for one in windows for finding in one.health})),
+        metrics=metrics,
+        kernels=mean_usage([window for windows in taken for window in windows]),
+        untuned=untuned_shapes(first.manifest) or (),
+    )
+    launches.write(path, baseline.text().encode())
+    anchored = _anchor(launches, baseline, anchor_path(launches.baselines, now, slug))
+    return Recorded(path, len(taken), sum(len(windows) for windows in taken), anchored)
+
+
+def _believed(windows: Sequence[TraceView], *, times: bool) -> Sequence[TraceView]:
+    if not windows:
+        raise InconclusiveError("a launch without a window cannot become a baseline")
+    for window in windows:
+        window.require("times" if times else "steps")
+        disturbed = [str(finding) for finding in window.health if finding.code in _CONTENDED]
+        if disturbed:
+            raise InconclusiveError(
+                f"a disturbed window cannot become a baseline ({near_path(window.directory)}): {'; '.join(disturbed)}"
+            )
+    return windows
+
+
+def _anchor(launches: Launches, baseline: Baseline, path: Path) -> bool:
+    """Write the anchor if there is none: the first baseline's means, which updates leave alone."""
+    if not baseline.metrics or read_baseline(path) is not None:
+        return False
+    means = {
+        name: ((round(fmean(one for windows in values for one in windows)),),)
+        for name, values in baseline.metrics.items()
+    }
+    anchor = Baseline(
+        case=baseline.case,
+        simulated=baseline.simulated,
+        hardware=baseline.hardware,
+        profiler=baseline.profiler,
+        model=baseline.model,
+        recorded=baseline.recorded,
+        metrics=means,
+    )
+    launches.write(path, anchor.text().encode())
+    return True
+
+
+def mean_usage(windows: Sequence[TraceView]) -> Mapping[str, Usage]:
+    """Kernels in the order of the first window's step; times are means over all windows that have them."""
+    tables = [profile_steps(window, "decode").usage() for window in windows]
+    found: dict[str, Usage] = {}
+    for table in tables:
+        for name in table:
+            if name not in found:
+                uses = [other[name] for other in tables if name in other]
+                found[name] = Usage(uses[0].calls, fmean(use.ns for use in uses))
+    return found
+
+
+def _environment(trace: TraceView) -> dict[str, str | int | float | bool]:
+    """What does not decide and yet explains: versions, commits and libraries, flat; nothing that a reboot changes."""
+    found = {key: trace.environment.get(key) for key in _VERSIONS}
+    facts: dict[str, str | int | float | bool] = {
+        key: value for key, value in found.items() if isinstance(value, (str, int))
+    }
+    recorded = trace.manifest.get("environment")
+    if isinstance(recorded, Mapping):
+        for key, value in recorded.items():
+            if key in _DECIDING:
+                continue
+            parts = value.items() if isinstance(value, Mapping) else [("", value)]
+            for name, one in parts:
+                if isinstance(one, (str, int, float, bool)) and "place" not in str(name):
+                    facts[f"{key}.{name}" if name else str(key)] = one
+    return facts

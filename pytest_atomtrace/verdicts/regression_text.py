@@ -1,0 +1,154 @@
+"""The words of a comparison with a baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.trace.names import short_name
+from pytest_atomtrace.units import format_duration
+from pytest_atomtrace.verdicts.attribution import attribute
+from pytest_atomtrace.verdicts.attribution_text import attribution_rows, signed
+from pytest_atomtrace.verdicts.evidence import block, count_of, near_path, on_ranks
+from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.regression import Comparison, Result
+from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_atomtrace.verdicts.baseline import Baseline
+    from pytest_atomtrace.verdicts.no_regression import Judged
+    from pytest_atomtrace.verdicts.step_profile import StepProfile, Usage
+    from pytest_atomtrace.verdicts.view import TraceView
+
+__all__ = ["count_differences", "counts_verdict", "evidence", "headline", "once_note"]
+
+_SHOWN = 6
+_WORDS = {
+    STEP: "a decode step",
+    "decode.iteration": "a decode iteration",
+    "draft.gpu_busy": "a draft step",
+    "prefill.per_ktok": "prefill of 1,000 tokens",
+}
+
+
+def subject(name: str) -> str:
+    """A metric in words."""
+    if name.startswith(FAMILY_PREFIX):
+        return f"{name.removeprefix(FAMILY_PREFIX)} in a decode step"
+    return _WORDS.get(name, name)
+
+
+def _worst(comparisons: Sequence[Comparison]) -> Comparison:
+    return max(comparisons, key=lambda one: (one.difference > 0, abs(one.change) / (one.limit or 1.0)))
+
+
+def headline(judged: Judged, failing: Sequence[str]) -> str:
+    """The one sentence."""
+    if failing:
+        one = _worst([judged.first[name] for name in failing])
+        again = judged.second.get(one.name)
+        confirm = f"not confirmed: {judged.not_confirmed}" if again is None else "confirmed by a second launch"
+        return (
+            f"{subject(one.name)} is {one.change * 100:.1f} % slower than its baseline: "
+            f"{format_duration(one.now)} against {format_duration(one.baseline)} ({signed(one.difference)}, limit "
+            f"{one.limit * 100:.1f} %); {confirm}."
+        )
+    if judged.drifted and judged.drift is not None:
+        return (
+            f"a decode step has drifted by {judged.drift * 100:.1f} % since its anchor, over the limit of "
+            f"{judged.drift_limit * 100:g} %, though it is within its limit of the baseline."
+        )
+    one = judged.first.get(STEP) or _worst(list(judged.first.values()))
+    return (
+        f"{subject(one.name)} takes {format_duration(one.now)}, {one.change * 100:+.1f} % against its baseline "
+        f"(limit {one.limit * 100:.1f} %, {count_of(one.n_baseline, 'launch', 'launches')})."
+    )
+
+
+def once_note(judged: Judged) -> str:
+    """A slow launch that the next one did not repeat."""
+    parts = []
+    for name in judged.worse:
+        again = judged.second[name].change
+        parts.append(f"{subject(name)} {judged.first[name].change * 100:+.1f} %, then {again * 100:+.1f} %")
+    return f"slow once: {'; '.join(parts)} on a second launch"
+
+
+def evidence(trace: TraceView, judged: Judged, place: Path, *, accept: str) -> tuple[str, ...]:
+    """Everything that a reader needs to act."""
+    profile = judged.figures.profile
+    step = judged.first.get(STEP)
+    base_ns = step.baseline if step is not None else float(profile.worst_busy_ns)
+    found = attribute(judged.baseline.kernels, base_ns, profile)
+    spread = f", spread {step.spread * 100:.1f} %" if step is not None else ""
+    rows: list[tuple[str, str | Sequence[str]]] = [
+        ("judged", _table(judged.first)),
+        ("attempts", _attempts(judged)),
+        *attribution_rows(found),
+        ("drift", _drift(judged)),
+        ("baseline", f"{near_path(place)} ({count_of(judged.baseline.launches, 'launch', 'launches')}{spread})"),
+        ("accept", f"if it is meant: {accept}"),
+        *trace.footer(None, "decode"),
+    ]
+    return block(rows)
+
+
+def _table(comparisons: Mapping[str, Comparison]) -> list[str]:
+    ordered = sorted(comparisons.values(), key=lambda one: -one.change / (one.limit or 1.0))
+    lines = []
+    for one in ordered[:_SHOWN]:
+        word = {Result.REGRESSION: "SLOWER", Result.IMPROVED: "faster"}.get(one.result, one.result.value)
+        lines.append(
+            f"{one.name.removeprefix('decode.'):<22} {format_duration(one.baseline):>9} -> "
+            f"{format_duration(one.now):>9} {one.change * 100:+6.1f} %  limit {one.limit * 100:4.1f} %  {word}"
+        )
+    if len(ordered) > _SHOWN:
+        lines.append(f"and {len(ordered) - _SHOWN} more within their limits")
+    return lines
+
+
+def _attempts(judged: Judged) -> list[str]:
+    names = judged.failing or judged.worse or [STEP if STEP in judged.first else next(iter(judged.first))]
+    name = _worst([judged.first[one] for one in names]).name
+    lines = [_attempt(1, judged.first[name])]
+    if name in judged.second:
+        lines.append(_attempt(2, judged.second[name]))
+    elif judged.not_confirmed:
+        lines.append(f"launch 2: not confirmed: {judged.not_confirmed}")
+    return lines
+
+
+def _attempt(number: int, one: Comparison) -> str:
+    word = "beyond the limit" if one.result is Result.REGRESSION else "within the limit"
+    return f"launch {number}: {one.name} {format_duration(one.now)}, {one.change * 100:+.1f} %: {word}"
+
+
+def _drift(judged: Judged) -> str:
+    if judged.drift is None:
+        return ""
+    return f"{judged.drift * 100:+.1f} % since the anchor (limit {judged.drift_limit * 100:g} %)"
+
+
+def count_differences(baseline: Mapping[str, Usage], now: Mapping[str, Usage]) -> list[str]:
+    """Kernels that came or went, and calls per step that changed."""
+    found = [f"{short_name(name)} is new" for name in now if name not in baseline]
+    found += [f"{short_name(name)} is gone" for name in baseline if name not in now]
+    for name, use in now.items():
+        before = baseline.get(name)
+        if before is not None and before.calls != use.calls:
+            found.append(f"{short_name(name)} {before.calls} -> {use.calls} calls")
+    return found
+
+
+def counts_verdict(trace: TraceView, check: str, baseline: Baseline, profile: StepProfile) -> Verdict:
+    """Calls per step must be those of the baseline, exactly."""
+    differing = count_differences(baseline.kernels, profile.usage())
+    if not differing:
+        calls = sum(use.calls for use in baseline.kernels.values())
+        sentence = f"A decode step makes the baseline's {calls:,} kernel calls {on_ranks(list(profile.ranks))}."
+        return Verdict(check, Outcome.PASS, sentence, facts={"calls": calls})
+    sentence = f"The kernels of a decode step are not those of its baseline: {differing[0]}."
+    lines = block([("differs", differing[:12]), *trace.footer(None, "decode")])
+    return Verdict(check, Outcome.FAIL, sentence, lines, facts={"differences": len(differing)})

@@ -1,0 +1,142 @@
+"""Baselines, waivers and drift in a run of pytest, on saved captures: no server, no GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_atomtrace.cases.case import Case
+from tests.traces import Recipe, write_ranks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASE = Case(model="org/m", tp=2)
+USUAL = Recipe(layers=40, decode_steps=28)
+SLOW = dataclasses.replace(USUAL, times={"attention_kernel": 1.3})
+SPEC = """
+    import pytest
+
+    @pytest.mark.atom_case(model="org/m", tp=2)
+    def test_speed(atom_trace):
+        atom_trace.assert_no_regression()
+"""
+WAIVERS = """
+- check: no regression of *
+  case: m-tp2-*
+  owner: moe team
+  reason: a fix is on its way
+  expires: "{day}"
+- check: no such check
+  case: "*"
+  owner: nobody
+  reason: forgotten
+  expires: "2999-01-01"
+"""
+
+
+def save(run: Path, *launches: Recipe) -> Path:
+    """A run's store with one window per launch, as captures of a real server are kept."""
+    for number, recipe in enumerate(launches, 1):
+        place = run if number == 1 else run / "launches" / str(number)
+        window = place / "captures" / CASE.slug / "1"
+        write_ranks(window, recipe, recipe)
+        files = {rank: next((window / rank).iterdir()) for rank in ("rank_0", "rank_1")}
+        ranks = {rank: {"file": str(file.relative_to(window))} for rank, file in files.items()}
+        manifest = {
+            "schema": 1, "slug": CASE.slug, "case": CASE.as_dict(), "engine": "atom", "capture_s": 1.0, "ranks": ranks,
+            "expected_ranks": list(ranks), "versions": {},
+        }  # fmt: skip
+        (window / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+def run(pytester: pytest.Pytester, saved: Path, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_subprocess("--junitxml=junit.xml", f"--atom-replay={saved}", *arguments)
+
+
+def words(result: pytest.RunResult) -> str:
+    """The output without its line breaks."""
+    return " ".join(result.stdout.str().split())
+
+
+@pytest.fixture
+def recorded(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A spec with a baseline of five saved launches."""
+    pytester.makepyfile(SPEC)
+    saved = save(pytester.path / "good", *[USUAL] * 5)
+    result = run(pytester, saved, "--atom-update-baselines=missing")
+    result.assert_outcomes(passed=1)
+    assert "baseline recorded, and its anchor: perf_specs/baselines/gpu/m-tp2-" in words(result)
+    return pytester
+
+
+def baselines(pytester: pytest.Pytester) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (pytester.path / "perf_specs/baselines").glob("*/*.json")}
+
+
+def test_recording_twice_from_the_same_captures_gives_the_same_bytes(recorded: pytest.Pytester) -> None:
+    before = baselines(recorded)
+    assert len(before) == 2
+    run(recorded, recorded.path / "good", "--atom-update-baselines=all").assert_outcomes(passed=1)
+    assert baselines(recorded) == before
+
+
+def test_a_case_without_a_baseline_is_no_pass_and_says_how_to_record_one(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SPEC)
+    result = run(pytester, save(pytester.path / "good", USUAL))
+    result.assert_outcomes(errors=1)
+    text = result.stdout.str()
+    assert "No baseline for m-tp2-isl1024-osl128-conc64 (missing)" in text
+    assert "--atom-update-baselines=missing" in text
+    assert not baselines(pytester)
+
+
+def test_an_unchanged_replay_passes(recorded: pytest.Pytester) -> None:
+    run(recorded, recorded.path / "good").assert_outcomes(passed=1)
+
+
+def test_a_slow_replay_fails_as_a_regression_that_is_not_confirmed(recorded: pytest.Pytester) -> None:
+    result = run(recorded, save(recorded.path / "slow", SLOW))
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "not confirmed: a replay has no second launch" in text
+    assert "REGRESSION  test_" in text
+    assert "grew attention_kernel (40 calls)" in text
+    assert "\x1b[" not in (recorded.path / "junit.xml").read_text()
+
+
+def test_a_replay_with_a_second_launch_is_confirmed_by_it_or_not(recorded: pytest.Pytester) -> None:
+    twice = run(recorded, save(recorded.path / "twice", SLOW, SLOW))
+    twice.assert_outcomes(failed=1)
+    assert "confirmed by a second launch" in twice.stdout.str()
+    once = run(recorded, save(recorded.path / "once", SLOW, USUAL))
+    once.assert_outcomes(passed=1)
+    assert "slow once: " in words(once)
+
+
+def test_a_waiver_lets_a_failure_pass_visibly_and_unused_ones_are_named(recorded: pytest.Pytester) -> None:
+    (recorded.path / "perf_specs/waivers.yaml").write_text(WAIVERS.format(day="2999-12-31"))
+    result = run(recorded, save(recorded.path / "slow", SLOW))
+    result.assert_outcomes(passed=1)
+    text = words(result)
+    assert "WAIVED by moe team, until 2999-12-31: a fix is on its way (perf_specs/waivers.yaml:2)" in text
+    assert "no check of this run is 'no such check' of '*': nobody" in text
+
+
+def test_an_expired_waiver_fails(recorded: pytest.Pytester) -> None:
+    (recorded.path / "perf_specs/waivers.yaml").write_text(WAIVERS.format(day="2020-01-01"))
+    result = run(recorded, save(recorded.path / "slow", SLOW))
+    result.assert_outcomes(failed=1)
+    assert "waiver    expired: moe team, until 2020-01-01" in result.stdout.str()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["no xdist", "two workers"])
+def test_a_wrong_waivers_file_stops_the_run(recorded: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    (recorded.path / "perf_specs/waivers.yaml").write_text(WAIVERS.format(day="soon"))
+    result = run(recorded, recorded.path / "good", *workers)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "perf_specs/waivers.yaml:2: expires is 'soon'" in result.stderr.str()

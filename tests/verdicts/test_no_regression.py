@@ -1,0 +1,277 @@
+"""The check against a baseline, on small traces with known times: recording, judging, confirming, drifting."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_atomtrace import Case, ConfigError, InconclusiveError, InsufficientStepsError, NoBaselineError, Outcome
+from pytest_atomtrace.trace.finding import Finding
+from tests.traces import Recipe, write_ranks
+from tests.verdicts.launches import CASE, USUAL, Bench, slower
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FIVE = [slower(factor) for factor in (0.995, 1.0, 1.0, 1.0, 1.005)]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Baselines of five launches."""
+    place = Bench(tmp_path_factory.mktemp("recorded"))
+    place.record(*FIVE)
+    return place.baselines
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Path) -> Bench:
+    """A bench with a baseline of five launches."""
+    monkeypatch.chdir(tmp_path)
+    place = Bench(tmp_path)
+    shutil.copytree(recorded, place.baselines)
+    return place
+
+
+def test_a_recording_takes_five_launches_says_so_first_and_writes_baseline_and_anchor(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.record(*FIVE)
+    assert bench.said == [f"recording the baseline of {CASE.slug}: 4 launches after this one, about 4 min"]
+    assert bench.asked == [1, 2, 3, 4, 5]
+    (verdict,) = bench.verdicts
+    assert verdict.outcome is Outcome.PASS
+    assert "5 launches, 5 windows" in verdict.notes[0]
+    names = sorted(path.name for path in bench.baselines.glob("*/*"))
+    assert names == [f"{CASE.slug}.anchor.json", f"{CASE.slug}.json"]
+    data = json.loads((bench.baselines / "gpu" / f"{CASE.slug}.json").read_text())
+    assert data["metrics"]["decode.gpu_busy"] == [[1194000], [1200000], [1200000], [1200000], [1206000]]
+    assert data["kernels"]["flydsl_moe1_a_t32"] == {"calls": 40, "ns": 400000}
+
+
+def test_two_recordings_of_equal_launches_are_equal_bytes(bench: Bench) -> None:
+    files = {path: path.read_bytes() for path in bench.baselines.glob("*/*")}
+    bench.record(*FIVE)
+    assert {path: path.read_bytes() for path in bench.baselines.glob("*/*")} == files
+
+
+def test_an_unchanged_case_passes_and_asks_for_no_second_launch(bench: Bench) -> None:
+    bench.trace(slower(1.01), slower(1.5)).assert_no_regression()
+    (verdict,) = bench.verdicts
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.sentence.startswith("a decode step takes 1.212 ms, +1.0 % against its baseline (limit 3.0 %")
+    assert verdict.notes == ()
+    assert bench.asked == [1]
+
+
+def test_always_slower_fails_with_both_launches_in_the_evidence(bench: Bench) -> None:
+    with pytest.raises(AssertionError) as caught:
+        bench.trace(slower(1.06), slower(1.05)).assert_no_regression()
+    text = str(caught.value)
+    assert text.startswith("a decode step is 6.0 % slower than its baseline: 1.272 ms against 1.200 ms (+72.00 us")
+    assert "confirmed by a second launch" in text
+    assert "launch 1: " in text
+    assert "launch 2: " in text
+    assert len(text.splitlines()) < 60
+    assert bench.verdicts[-1].outcome is Outcome.REGRESSION
+    assert bench.verdicts[-1].facts["attempts"] == 2
+
+
+def test_slow_once_passes_with_a_note(bench: Bench) -> None:
+    bench.trace(slower(1.3), slower(1.0)).assert_no_regression()
+    (verdict,) = bench.verdicts
+    assert verdict.outcome is Outcome.PASS
+    assert "slow once: a decode step +30.0 %, then +0.0 %" in verdict.notes[0]
+
+
+def test_a_family_is_caught_where_the_step_hides_it_and_a_small_change_is_not(bench: Bench) -> None:
+    seven = slower(1.0, attention_kernel=1.075)
+    with pytest.raises(AssertionError, match=r"attention in a decode step is 7\.5 % slower") as caught:
+        bench.trace(seven, seven).assert_no_regression()
+    assert "grew attention_kernel (40 calls)" in str(caught.value)
+    bench.trace(slower(1.0, attention_kernel=1.01)).assert_no_regression()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [({"confirm": "never"}, "--atom-confirm=never"), ({}, "the GPUs were not free within 3 h: held by somebody")],
+    ids=["switched off", "no lease"],
+)
+def test_without_a_second_launch_it_fails_and_says_that_it_is_not_confirmed(
+    bench: Bench, settings: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(AssertionError, match="not confirmed: ") as caught:
+        bench.trace(slower(1.2), **settings).assert_no_regression()
+    assert f"launch 2: not confirmed: {reason}" in str(caught.value)
+    assert bench.verdicts[-1].facts["confirmed"] is False
+
+
+def test_a_confirming_window_that_cannot_be_believed_confirms_nothing(bench: Bench) -> None:
+    short = dataclasses.replace(USUAL, decode_steps=20)
+    with pytest.raises(AssertionError, match="not confirmed: Insufficient steps"):
+        bench.trace(slower(1.2), short).assert_no_regression()
+
+
+def test_faster_passes_and_is_not_taken_over(bench: Bench) -> None:
+    before = (bench.baselines / "gpu" / f"{CASE.slug}.json").read_bytes()
+    bench.trace(slower(0.9)).assert_no_regression()
+    assert "improved: decode.gpu_busy -10.0 %" in bench.verdicts[-1].notes[0]
+    assert (bench.baselines / "gpu" / f"{CASE.slug}.json").read_bytes() == before
+
+
+def test_a_tolerance_of_the_check_or_of_the_run_is_obeyed(bench: Bench) -> None:
+    bench.trace(slower(1.06)).assert_no_regression(tolerance="8 %")
+    bench.trace(slower(1.06), tolerance="8 %").assert_no_regression()
+    with pytest.raises(AssertionError):
+        bench.trace(slower(1.06), slower(1.06), tolerance="8 %").assert_no_regression(tolerance="2 %")
+
+
+def test_no_baseline_is_no_answer_and_comes_with_the_command(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(NoBaselineError, match="--atom-update-baselines=missing") as caught:
+        bench.trace(USUAL).assert_no_regression()
+    assert caught.value.reason == "missing"
+    assert bench.verdicts == []
+
+
+@pytest.mark.parametrize(("key", "reason"), [("hardware", "hardware"), ("profiler", "profiler"), ("model", "model")])
+def test_a_baseline_of_something_else_is_named_and_not_compared(bench: Bench, key: str, reason: str) -> None:
+    path = bench.baselines / "gpu" / f"{CASE.slug}.json"
+    data = json.loads(path.read_text())
+    data[key]["an_earlier"] = "thing"
+    path.write_text(json.dumps(data))
+    with pytest.raises(NoBaselineError, match="an_earlier was 'thing' and is 'not recorded'") as caught:
+        bench.trace(slower(5.0)).assert_no_regression()
+    assert caught.value.reason == reason
+
+
+def test_a_baseline_of_another_gfx_is_named(bench: Bench) -> None:
+    (bench.baselines / "gpu").rename(bench.baselines / "gfx942")
+    with pytest.raises(NoBaselineError, match="there is one for gfx942, none for gpu") as caught:
+        bench.trace(USUAL).assert_no_regression()
+    assert caught.value.reason == "hardware"
+
+
+def test_missing_records_what_is_missing_and_judges_the_rest(bench: Bench) -> None:
+    with pytest.raises(AssertionError, match="slower than its baseline"):
+        bench.trace(slower(1.2), slower(1.2), update_baselines="missing").assert_no_regression()
+
+
+def test_a_run_that_records_all_does_so_once_and_then_judges(bench: Bench) -> None:
+    trace = bench.trace(*[slower(1.05)] * 5, update_baselines="all")
+    trace.assert_no_regression()
+    trace.assert_no_regression()
+    assert [verdict.sentence.startswith("The baseline of") for verdict in bench.verdicts] == [True, False]
+    assert bench.verdicts[-1].outcome is Outcome.PASS
+
+
+def test_a_disturbed_window_becomes_no_baseline(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    trace = bench.trace(*FIVE, update_baselines="all")
+    bench.findings[3] = Finding("H11", "contended", False, "times", "a foreign process used GPU 3", "", 1)
+    with pytest.raises(InconclusiveError, match="a foreign process used GPU 3"):
+        trace.assert_no_regression()
+    assert not list(bench.baselines.glob("*/*"))
+
+
+def test_too_few_steps_become_no_baseline(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(InsufficientStepsError):
+        bench.record(*[dataclasses.replace(USUAL, decode_steps=20)] * 5)
+    assert not list(bench.baselines.glob("*/*"))
+
+
+def test_two_launches_are_a_suspicion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    bench.saved = 2
+    bench.record(USUAL, USUAL)
+    bench.trace(slower(1.5)).assert_no_regression()
+    assert any(note.startswith("suspicious: ") for note in bench.verdicts[-1].notes)
+
+
+def test_one_percent_a_day_is_green_every_day_and_red_at_the_limit_of_the_drift(bench: Bench) -> None:
+    factor = 1.01**6  # six days went by in one recording
+    bench.record(*[slower(factor)] * 5)
+    for _ in range(7, 10):
+        factor *= 1.01
+        bench.trace(slower(factor)).assert_no_regression()
+        bench.record(*[slower(factor)] * 5)
+    tenth = slower(factor * 1.01)
+    with pytest.raises(AssertionError, match=r"has drifted by 10\.5 % since its anchor") as caught:
+        bench.trace(tenth, tenth).assert_no_regression()
+    assert "accept    if it is meant: move the anchor: delete perf_specs/baselines/gpu/" in str(caught.value)
+
+
+def test_half_of_the_drift_is_a_note(bench: Bench) -> None:
+    bench.record(*[slower(1.06)] * 5)
+    bench.trace(slower(1.06)).assert_no_regression()
+    assert "drift: +6.0 % since the anchor (limit 10 %)" in bench.verdicts[-1].notes
+
+
+def test_counts_are_exact_and_need_one_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    bench.trace(USUAL, update_baselines="missing").assert_no_regression(metrics=["counts"])
+    assert bench.asked == [1]
+    bench.trace(slower(3.0)).assert_no_regression(metrics=["counts"])
+    other = dataclasses.replace(USUAL, renamed={"flydsl_moe1_a_t32": "moe_fallback"})
+    with pytest.raises(AssertionError, match="moe_fallback is new"):
+        bench.trace(other).assert_no_regression(metrics=["counts"])
+    assert bench.verdicts[-1].outcome is Outcome.FAIL
+
+
+def test_other_kernels_are_noted_where_only_times_were_asked(bench: Bench) -> None:
+    bench.trace(dataclasses.replace(USUAL, renamed={"attention_kernel": "attention_kernel_v2"})).assert_no_regression()
+    assert any("attention_kernel_v2 is new" in note for note in bench.verdicts[-1].notes)
+
+
+def test_a_metric_can_be_chosen(bench: Bench) -> None:
+    seven = slower(1.0, attention_kernel=1.075)
+    bench.trace(seven).assert_no_regression(metrics=["decode.gpu_busy"])
+    with pytest.raises(AssertionError):
+        bench.trace(seven, seven).assert_no_regression(metrics=["decode.family.attention"])
+    with pytest.raises(NoBaselineError, match=r"it has no draft\.gpu_busy") as caught:
+        bench.trace(USUAL).assert_no_regression(metrics=["draft.gpu_busy"])
+    assert caught.value.reason == "metric"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"metrics": ["decode.gpu_bussy"]}, r"did you mean 'decode\.gpu_busy'"),
+        ({"metrics": []}, "metrics must be a list"),
+        ({"tolerance": "5"}, "is not a share"),
+    ],
+)
+def test_a_wrong_question_is_refused(bench: Bench, arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        bench.trace(USUAL).assert_no_regression(**arguments)  # type: ignore[arg-type]  # that is the point
+
+
+def test_random_weights_have_counts_and_no_times(bench: Bench) -> None:
+    trace = bench.trace(USUAL)
+    trace.case = Case(model="org/model", tp=2, load_dummy=True)
+    with pytest.raises(ConfigError, match="random weights"):
+        trace.assert_no_regression()
+
+
+def test_a_slow_rank_is_named_in_the_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    four: list[list[Recipe]] = [[USUAL] * 4] * 5
+    bench.trace(*four, update_baselines="all").assert_no_regression()
+    slow = [USUAL, USUAL, slower(1.0, flydsl_moe2_a_t32=1.3), USUAL]
+    with pytest.raises(AssertionError) as caught:
+        bench.trace(slow, slow).assert_no_regression()
+    assert "grew flydsl_moe2_a_t32 (40 calls, only on rank_2)" in str(caught.value)
+
+
+def test_a_trace_read_from_a_file_has_no_baseline_of_its_own(tmp_path: Path) -> None:
+    from pytest_atomtrace import load_trace
+
+    with pytest.raises(ConfigError, match="this trace has none"):
+        load_trace(write_ranks(tmp_path / "t", USUAL)).assert_no_regression()
