@@ -11,7 +11,8 @@
     │   │   └── EmptyTraceError         no bytes, or no events
     │   ├── UnhealthyTraceError     fatal health findings (H01..H13)
     │   ├── NoStepsError            a question about steps, and the trace has none of that kind
-    │   └── InsufficientStepsError  too few steady steps for the statistic asked for
+    │   ├── InsufficientStepsError  too few steady steps for the statistic asked for
+    │   └── NoBaselineError         nothing to compare with: no baseline, or one of other hardware
     └── InfraError                  launch, lock, client, export or store trouble (pytest: error)
         ├── LeaseError              the GPUs could not be leased in time
         ├── LaunchError             the server did not become ready
@@ -46,6 +47,7 @@ __all__ = [
     "LaunchError",
     "LeaseError",
     "MalformedTraceError",
+    "NoBaselineError",
     "NoStepsError",
     "RememberedFailureError",
     "StoreError",
@@ -193,6 +195,25 @@ def _rebuild_insufficient(
     kind: str, statistic: str, have: int, need: int, rank: str, hint: str
 ) -> InsufficientStepsError:
     return InsufficientStepsError(kind, statistic, have, need, rank=rank, hint=hint)
+
+
+class NoBaselineError(InconclusiveError):
+    """There is nothing to compare `case` with.
+
+    `reason` is ``missing``, ``hardware``, ``profiler``, ``model`` or ``metric``; `problem` says what is there instead,
+    `command` records a baseline.
+    """
+
+    def __init__(self, case: str, reason: str, problem: str, command: str = "") -> None:
+        super().__init__(case, reason, problem, command)
+        self.case = case
+        self.reason = reason
+        self.problem = problem
+        self.command = command
+
+    def __str__(self) -> str:
+        command = f"\nRecord one with: {self.command}" if self.command else ""
+        return f"No baseline for {self.case} ({self.reason}): {self.problem}{command}"
 
 
 class InfraError(AtomTraceError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_atomtrace.errors import ConfigError
-from pytest_atomtrace.units import format_seconds, parse_duration_ns
+from pytest_atomtrace.units import format_seconds, parse_duration_ns, parse_share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +31,9 @@ ENV_PREFIX: Final = "ATOMTRACE_"
 class Row:
     """One setting as the outside sees it.
 
-    `kind` is ``text``, ``path``, ``flag``, ``count`` or ``duration`` (seconds inside). `scope` is ``run``
-    (the controller decides for all workers) or ``host`` (each worker decides for its machine).
+    `kind` is ``text``, ``path``, ``url``, ``flag``, ``count``, ``share`` (text such as "3 %") or ``duration``
+    (seconds inside). `scope` is ``run`` (the controller decides for all workers) or ``host`` (each worker decides for
+    its machine).
     """
 
     name: str
@@ -95,11 +96,30 @@ class Row:
             text = f"{value} s" if isinstance(value, str) and value.strip().isdecimal() else value
             return parse_duration_ns(text, where=where) / 1e9
         text = str(value).strip()
+        if self.kind == "share":
+            parse_share(text, where=where)
         if self.choices and text not in self.choices:
             close = difflib.get_close_matches(text, self.choices, n=1)
             mean = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"{text!r} is not one of {', '.join(self.choices)}.{mean}", where)
         return text
+
+
+def _refuse_half_an_attach(settings: Settings) -> None:
+    if settings.backend != "attach":
+        if settings.attach:
+            raise ConfigError(
+                f"--atom-attach and --atom-backend={settings.backend} exclude each other", "--atom-attach"
+            )
+        return
+    if not settings.attach or not settings.attach_trace_dir:
+        raise ConfigError(
+            "needs the server's URL and the directory that it was started with: "
+            "--atom-attach http://127.0.0.1:8000 --atom-attach-trace-dir DIR",
+            "--atom-backend=attach",
+        )
+    if not settings.attach.startswith(("http://", "https://")):
+        raise ConfigError(f"{settings.attach!r} is no URL like http://127.0.0.1:8000", "--atom-attach")
 
 
 def _flag(value: object, *, where: str) -> bool:
@@ -146,8 +166,16 @@ class Settings:
             "text",
             "auto",
             "where captures come from; auto: the real ATOM if it is importable and a GPU is visible, else skip",
-            choices=("auto", "atom", "sim", "replay"),
+            choices=("auto", "atom", "attach", "sim", "replay"),
         ),
+    )
+    attach: str = field(
+        default="",
+        metadata=_row("url", "", "URL of a running server to capture from; implies the attach backend", scope="host"),
+    )
+    attach_trace_dir: str = field(
+        default="",
+        metadata=_row("path", "", "the --torch-profiler-dir of the server that --atom-attach names", scope="host"),
     )
     replay: str = field(
         default="",
@@ -160,12 +188,49 @@ class Settings:
     require_gpu: bool = field(
         default=False, metadata=_row("flag", default=False, help_text="no GPU is an error instead of a skip")
     )
-    root: str = field(
-        default="", metadata=_row("path", "", "an ATOM checkout, put first on its path", scope="host")
-    )
+    root: str = field(default="", metadata=_row("path", "", "an ATOM checkout, put first on its path", scope="host"))
     python: str = field(
         default="",
         metadata=_row("path", "", "the interpreter that runs ATOM", scope="host", shown="this one"),
+    )
+    launcher: str = field(
+        default="own",
+        metadata=_row(
+            "text",
+            "own",
+            "who starts the real server: this plugin, or ATOM's scripts/start_atom_server.sh (it ends other Python "
+            "processes of the host by name)",
+            choices=("own", "script"),
+            scope="host",
+        ),
+    )
+    workload: str = field(
+        default="auto",
+        metadata=_row(
+            "text",
+            "auto",
+            "what sends the requests: ATOM's benchmark_serving or the built-in client; auto: ATOM's for the real "
+            "server if it is installed",
+            choices=("auto", "atom", "builtin"),
+        ),
+    )
+    window_steps: int = field(
+        default=0,
+        metadata=_row(
+            "count",
+            0,
+            "open the profiler only when all slots decode, and close it after that many steps (0: profile the whole "
+            "workload)",
+        ),
+    )
+    bench: str = field(
+        default="off",
+        metadata=_row(
+            "text",
+            "off",
+            "run the workload once without the profiler before the window: honest times for assert_bench",
+            choices=("off", "on"),
+        ),
     )
     lock_dir: str = field(
         default="",
@@ -177,9 +242,7 @@ class Settings:
             shown="atomtrace-locks in the system's temporary directory",
         ),
     )
-    lock_timeout: float = field(
-        default=10800.0, metadata=_row("duration", 10800.0, "longest wait for the GPU lease")
-    )
+    lock_timeout: float = field(default=10800.0, metadata=_row("duration", 10800.0, "longest wait for the GPU lease"))
     start_timeout: float = field(
         default=2700.0, metadata=_row("duration", 2700.0, "longest server start, from launch to ready")
     )
@@ -195,9 +258,34 @@ class Settings:
     stop_timeout: float = field(
         default=60.0, metadata=_row("duration", 60.0, "patience with SIGINT before SIGTERM, then SIGKILL")
     )
-    port: int = field(
-        default=0, metadata=_row("count", 0, "HTTP port of the server (0: a free one)", scope="host")
+    catalog: str = field(
+        default="auto",
+        metadata=_row(
+            "path",
+            "auto",
+            "ATOM's models.json for atom_catalog and from_catalog; auto: the one of --atom-root",
+        ),
     )
+    full: bool = field(
+        default=False, metadata=_row("flag", default=False, help_text="run the specs marked atom_full too")
+    )
+    vram_timeout: float = field(
+        default=120.0,
+        metadata=_row(
+            "duration", 120.0, "longest wait for GPU memory to be idle before a launch, and back after a stop"
+        ),
+    )
+    machine_root: str = field(
+        default="",
+        metadata=_row(
+            "path",
+            "",
+            "where /sys, /dev and /opt are looked for below; another tree than / is a fake machine, for tests",
+            scope="host",
+            shown="/",
+        ),
+    )
+    port: int = field(default=0, metadata=_row("count", 0, "HTTP port of the server (0: a free one)", scope="host"))
     steady_skip_first: int = field(
         default=5, metadata=_row("count", 5, "steps left out at the start of a run of equal steps")
     )
@@ -206,9 +294,42 @@ class Settings:
     )
     steady_min: int = field(
         default=20,
+        metadata=_row("count", 20, "steady steps that a p50 or mean needs (p90: 2.5 times, p99: 10 times as many)"),
+    )
+
+    baselines: str = field(
+        default="perf_specs/baselines",
+        metadata=_row("path", "perf_specs/baselines", "where baselines are kept, relative to the rootdir"),
+    )
+    update_baselines: str = field(
+        default="",
         metadata=_row(
-            "count", 20, "steady steps that a p50 or mean needs (p90: 2.5 times, p99: 10 times as many)"
+            "text",
+            "",
+            "record baselines instead of judging: those that are missing, or all (5 launches of 3 windows a case)",
+            choices=("missing", "all"),
         ),
+    )
+    tolerance: str = field(
+        default="3 %",
+        metadata=_row("share", "3 %", "a change against the baseline that is never called a regression"),
+    )
+    confirm: str = field(
+        default="launch",
+        metadata=_row(
+            "text",
+            "launch",
+            "before a regression fails: take a second, fresh launch (once per case), or never",
+            choices=("launch", "never"),
+        ),
+    )
+    drift: str = field(
+        default="10 %",
+        metadata=_row("share", "10 %", "largest total change against the anchor, however often baselines moved"),
+    )
+    waivers: str = field(
+        default="perf_specs/waivers.yaml",
+        metadata=_row("path", "perf_specs/waivers.yaml", "checks that may fail for a while, relative to the rootdir"),
     )
 
     error_exit: int = field(
@@ -258,10 +379,11 @@ class Settings:
         settings = cls(**values)  # type: ignore[arg-type]  # Row.parse gave each row its type
         if settings.replay and settings.backend == "auto":
             settings = dataclasses.replace(settings, backend="replay")
+        if settings.attach and settings.backend == "auto":
+            settings = dataclasses.replace(settings, backend="attach")
+        _refuse_half_an_attach(settings)
         if settings.backend == "replay" and not settings.replay:
-            raise ConfigError(
-                "needs the directory of the saved captures: --atom-replay DIR", "--atom-backend=replay"
-            )
+            raise ConfigError("needs the directory of the saved captures: --atom-replay DIR", "--atom-backend=replay")
         if settings.replay and settings.backend != "replay":
             raise ConfigError(
                 f"--atom-replay and --atom-backend={settings.backend} exclude each other", "--atom-replay"
@@ -282,6 +404,11 @@ class Settings:
     def lock_directory(self) -> Path:
         """The lease's directory: `lock_dir`, else one below the system's temporary directory."""
         return Path(self.lock_dir) if self.lock_dir else Path(tempfile.gettempdir()) / "atomtrace-locks"
+
+    @property
+    def machine(self) -> Path:
+        """The root of the machine whose GPUs are looked at."""
+        return Path(self.machine_root or "/")
 
     @property
     def atom_python(self) -> str:

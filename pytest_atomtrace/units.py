@@ -12,7 +12,7 @@ from typing import Final
 
 from pytest_atomtrace.errors import ConfigError
 
-__all__ = ["format_duration", "format_seconds", "parse_duration_ns", "parse_share"]
+__all__ = ["format_bytes", "format_duration", "format_seconds", "parse_duration_ns", "parse_share"]
 
 _NS_PER: Final = {
     "ns": 1,
@@ -73,6 +73,15 @@ def format_duration(ns: float) -> str:
 def _decimals(value: float) -> int:
     magnitude = abs(value)
     return 3 if magnitude < 10 else 2 if magnitude < 100 else 1
+
+
+def format_bytes(size: float) -> str:
+    """Write a size for people: ``312 B``, ``1.5 MiB``, ``283.2 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
 
 
 def format_seconds(seconds: float) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 import zipfile
 
-NEEDED = ("pytest_atomtrace/py.typed", "pytest_atomtrace/plugin/__init__.py", "pytest_atomtrace/simulator/profiles/")
+NEEDED = (
+    "pytest_atomtrace/py.typed",
+    "pytest_atomtrace/plugin/__init__.py",
+    "pytest_atomtrace/simulator/profiles/",
+    "pytest_atomtrace/cases/specs/spec.schema.json",
+)
 UNWANTED = ("tests/", "perf_specs/", "benchmarks/")
 
 

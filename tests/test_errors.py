@@ -14,6 +14,7 @@ SAMPLES: dict[str, AtomTraceError] = {
     "ConfigError": tree.ConfigError("tp=0", "marker at a.py:3"),
     "InconclusiveError": tree.InconclusiveError("no answer"),
     "UnhealthyTraceError": tree.UnhealthyTraceError(["H02 truncated: rank_1"], "atomtrace health x"),
+    "NoBaselineError": tree.NoBaselineError("case", "missing", "nothing there", "pytest ..."),
     "NoStepsError": tree.NoStepsError("draft", ["decode"], "hint"),
     "InsufficientStepsError": tree.InsufficientStepsError("decode", "p99", 12, 200, rank="rank_0", hint="Raise osl."),
     **{

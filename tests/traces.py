@@ -20,7 +20,8 @@ class Recipe:
     """What one rank's trace holds; durations are microseconds.
 
     `replaced` maps a decode step to a kernel that another one stands in for once (graphs of one shape always
-    hold equally many kernels, so a trace with one fewer is a lossy one); `slow` maps a decode step to a factor;
+    hold equally many kernels, so a trace with one fewer is a lossy one); `slow` maps a decode step to a factor,
+    `times` a kernel;
     `lost` are decode steps whose last kernel record is missing.
     """
 
@@ -29,6 +30,7 @@ class Recipe:
     duration_us: float = 10.0
     extra: tuple[str, ...] = ()
     extra_us: float | None = None
+    times: dict[str, float] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     replaced: dict[int, str] = field(default_factory=dict)
     lost: frozenset[int] = frozenset()
@@ -75,6 +77,7 @@ def events(recipe: Recipe) -> list[dict[str, Any]]:
             if name == replaced:
                 replaced, shown = None, "stand_in_kernel"
             usual = recipe.extra_us if name in recipe.extra and recipe.extra_us else recipe.duration_us
+            usual *= recipe.times.get(name, 1.0)
             out.kernel(shown, usual * factor)
         host += 400.0
     return out.events

@@ -8,27 +8,27 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.capture.gpus import read_topology
 from pytest_atomtrace.settings import environment
 
 if TYPE_CHECKING:
     from pytest_atomtrace.settings import Settings
 
-__all__ = ["EngineChoice", "choose_engine", "visible_gpus"]
+__all__ = ["EngineChoice", "atom_benchmark_installed", "choose_engine"]
 
-_KFD = Path("/dev/kfd")
-_KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
 # `atom` alone proves nothing: other packages have that name.
 _PROBE = """
 import importlib.util, pathlib, sys
 spec = importlib.util.find_spec("atom")
 places = (spec.submodule_search_locations or ()) if spec else ()
-sys.exit(not any((pathlib.Path(place) / "entrypoints").is_dir() for place in places))
+sys.exit(not any((pathlib.Path(place) / sys.argv[1]).exists() for place in places))
 """
+_SERVER, _CLIENT = "entrypoints", "benchmarks/benchmark_serving.py"
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The engine to use: ``sim``, ``atom`` or ``replay``."""
+    """The engine to use: ``sim``, ``atom``, ``attach`` or ``replay``."""
 
     name: str
 
@@ -45,8 +45,9 @@ def choose_engine(settings: Settings) -> EngineChoice | str:
     if not _atom_importable(settings):
         where = f" from --atom-root {settings.root}" if settings.root else ""
         missing.append(f"ATOM is not importable{where} by {settings.atom_python}")
-    if not visible_gpus():
-        missing.append(f"no AMD GPU is visible ({_KFD} and {_KFD_NODES})")
+    topology = read_topology(settings.machine)
+    if not topology.gpus:
+        missing.append(f"no AMD GPU is visible ({topology.why_none})")
     if not missing:
         return EngineChoice("atom")
     return (
@@ -55,28 +56,22 @@ def choose_engine(settings: Settings) -> EngineChoice | str:
     )
 
 
-def visible_gpus(*, device: Path = _KFD, nodes: Path = _KFD_NODES) -> int:
-    """GPUs that the KFD driver shows; 0 without the driver's device (a node with SIMDs is a GPU, else a CPU)."""
-    if not device.exists() or not nodes.is_dir():
-        return 0
-    count = 0
-    for node in nodes.iterdir():
-        try:
-            text = (node / "properties").read_text()
-        except OSError:  # a node of a GPU that this container may not use
-            continue
-        facts = dict(line.split(maxsplit=1) for line in text.splitlines() if " " in line)
-        count += facts.get("simd_count", "0") != "0"
-    return count
+def atom_benchmark_installed(settings: Settings) -> bool:
+    """Whether ATOM's benchmark client is there: in the checkout, or for the interpreter that runs ATOM."""
+    return _atom_has(settings, _CLIENT)
 
 
 def _atom_importable(settings: Settings) -> bool:
-    if settings.root and (Path(settings.root) / "atom" / "entrypoints").is_dir():
+    return _atom_has(settings, _SERVER)
+
+
+def _atom_has(settings: Settings, part: str) -> bool:
+    if settings.root and (Path(settings.root) / "atom" / part).exists():
         return True
     if settings.atom_python == sys.executable:
         spec = find_spec("atom")
         places = spec.submodule_search_locations if spec else None
-        return any((Path(place) / "entrypoints").is_dir() for place in places or ())
+        return any((Path(place) / part).exists() for place in places or ())
     from pytest_atomtrace.capture.process import run_quietly  # only here: `auto` with a foreign interpreter
 
-    return run_quietly([settings.atom_python, "-c", _PROBE], env=environment(), timeout_s=20.0) == 0
+    return run_quietly([settings.atom_python, "-c", _PROBE, part], env=environment(), timeout_s=20.0) == 0

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.capture.collect import Taken, collect, quarantine
-from pytest_atomtrace.capture.engines import RUN_TOKEN, ranks_of
-from pytest_atomtrace.capture.export import wait_for_export
-from pytest_atomtrace.capture.http import Client, TransportError, free_port, port_is_taken
-from pytest_atomtrace.capture.identity import Identity
+from pytest_atomtrace.capture.attach import attach_server
+from pytest_atomtrace.capture.collect import collect, quarantine
+from pytest_atomtrace.capture.http import Client, TransportError
+from pytest_atomtrace.capture.launching import launch_server, with_place
+from pytest_atomtrace.capture.lease import refuse_leftover
 from pytest_atomtrace.capture.rankstate import files_now
-from pytest_atomtrace.capture.ready import wait_until_ready
-from pytest_atomtrace.capture.redact import Redactor
-from pytest_atomtrace.capture.server import Patience, Server
-from pytest_atomtrace.capture.serverlog import ServerLog
-from pytest_atomtrace.capture.window import Window
-from pytest_atomtrace.errors import InfraError, LaunchError, StoreError, WorkloadError
+from pytest_atomtrace.capture.server import Patience
+from pytest_atomtrace.capture.taking import Taking
+from pytest_atomtrace.capture.transient import Attempt, transient
+from pytest_atomtrace.errors import InfraError, StoreError
 from pytest_atomtrace.units import format_seconds
 
 if TYPE_CHECKING:
@@ -30,8 +28,9 @@ if TYPE_CHECKING:
     from pytest_atomtrace.capture.engines import Engine
     from pytest_atomtrace.capture.keeper_link import KeeperLink
     from pytest_atomtrace.capture.progress import Progress
+    from pytest_atomtrace.capture.server import Server
     from pytest_atomtrace.capture.store import Store
-    from pytest_atomtrace.capture.workload import Load
+    from pytest_atomtrace.capture.surroundings import Surroundings
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.settings import Settings
 
@@ -39,11 +38,20 @@ __all__ = ["Batch"]
 
 # Is the server still good for the next case? A healthy one answers at once; one whose worker died never does.
 _HEALTH_S = 30.0
+# A server whose workers died does not shut down in order any more.
+_LOST_S = 10.0
+
+
+class _AgainError(Exception):
+    """What failed may succeed on a fresh launch; the attempt is recorded."""
 
 
 @dataclass
 class Batch:
-    """One launch and its captures; failures go to the store, the asked case's is raised at the end."""
+    """One launch and its captures; failures go to the store, the asked case's is raised at the end.
+
+    After a failure that is known to be transient what is left is tried once more, on a fresh launch.
+    """
 
     store: Store
     settings: Settings
@@ -54,9 +62,13 @@ class Batch:
     worker: str
     test_id: str
     clock: Clock
-    _launch_stages: list[dict[str, object]] = field(default_factory=list)
-    _trace_dir: Path | None = None
+    around: Surroundings
     lost: bool = False
+    _launch_stages: list[dict[str, object]] = field(default_factory=list)
+    _trace_dirs: list[Path] = field(default_factory=list)
+    _work: Path | None = None
+    _attempts: list[Attempt] = field(default_factory=list)
+    _failure: InfraError | None = None
 
     def take(self, asked: Case, others: Sequence[Case]) -> None:
         """Launch the server of `asked` and capture it and `others`, which share its key.
@@ -65,159 +77,159 @@ class Batch:
             InfraError: the launch failed, or the capture of `asked` did (the others were tried all the same).
 
         """
-        server = self._launch(asked)
-        mine: InfraError | None = None
-        for case in (asked, *others):
+        # A server that is not ours cannot be launched afresh.
+        left = self._pass(asked, [asked, *others], last=self.engine.name == "attach")
+        if left:
+            self.progress.stage(f"once more, on a fresh launch: {self._attempts[-1].text[:240]}")
+            self._stop_server()
+            self._pass(asked, left, last=True)
+        if self._failure is not None:
+            raise self._failure
+
+    def _pass(self, asked: Case, cases: Sequence[Case], *, last: bool) -> list[Case]:
+        """Try every case on one launch; returns those that are worth a fresh one (none if this is the `last`)."""
+        self.lost = False
+        try:
+            server = self._launch(cases[0], last=last)
+        except _AgainError:
+            return list(cases)
+        again: list[Case] = []
+        for index, case in enumerate(cases):
             try:
-                self._capture(server, case)
-            except InfraError as error:
-                mine = error if case is asked else mine
+                self._capture(server, case, last=last)
+            except _AgainError:
+                again.append(case)
                 if self.lost:
+                    return [*again, *cases[index + 1 :]]
+            except InfraError as error:
+                self._failure = error if case is asked else self._failure
+                if self.lost:
+                    if again:  # they get their fresh launch, and whoever comes after them too
+                        return [*again, *cases[index + 1 :]]
                     self.store.fail(self.store.server_dir(asked), error, test_id=self.test_id)
                     break
-        if mine is not None:
-            raise mine
+        return again
 
-    def _launch(self, case: Case) -> Server:
+    def _launch(self, case: Case, *, last: bool) -> Server:
         place = self.store.server_dir(case)
         progress = self.progress.about(case.slug)
         self.store.begin(place, test_id=self.test_id, worker=self.worker)
         try:
             return self._launch_and_wait(case, place, progress)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised again below
             self.lost = True
-            self.store.fail(place, _interruption(error), test_id=self.test_id)
-            raise
+            self._note(error, f"the launch of {case.slug}", last=last)
+            final = self._with_attempts(error)
+            self.store.fail(place, _interruption(final), test_id=self.test_id)
+            raise final from error.__cause__
         finally:
             self.store.end(place)
 
     def _launch_and_wait(self, case: Case, place: Path, progress: Progress) -> Server:
         number = 1 + sum(1 for _ in place.glob("launch-*"))
-        work = place / f"launch-{number}"
-        trace_dir = work / "trace"
-        trace_dir.mkdir(parents=True)
-        self._trace_dir = trace_dir
-        port = self.settings.port or free_port()
-        if port_is_taken(port):
-            raise LaunchError(
-                f"port {port} is taken: another server listens on it",
-                "Stop that server, or leave --atom-port out and a free port is taken.",
-            )
-        launch = self.engine.launch(case, trace_dir=trace_dir, port=port, base_env=self.env, token=self.env[RUN_TOKEN])
-        progress.stage(f"launching the server (deadline {format_seconds(self.settings.start_timeout)})")
+        self._work = work = place / f"launch-{number}"
         wall_ns, start_s = self.clock.wall_ns(), self.clock.monotonic_s()
-        log = work / "server.log"
-        reply = self.link.request("launch", argv=list(launch.argv), env=dict(launch.env), cwd=str(work), log=str(log))
-        redactor = Redactor(launch.env, launch.argv)
-        server = Server(
-            engine=self.engine.name,
-            case=case,
-            launch=launch,
-            identity=Identity(int(str(reply["pid"])), int(str(reply["start"]))),
-            url=f"http://127.0.0.1:{port}",
-            trace_dir=trace_dir,
-            ranks=ranks_of(case),
-            log=ServerLog(log, redactor),
-            link=self.link,
-            redactor=redactor,
-            clock=self.clock,
-        )
-        try:
-            asyncio.run(wait_until_ready(server, self.settings, progress))
-        except InfraError as error:
-            raise _with_place(error, f"The whole log: {log}") from error
+        if self.engine.name == "attach":
+            work.mkdir(parents=True)
+            server = attach_server(
+                case,
+                work=work,
+                env=self.env,
+                link=self.link,
+                settings=self.settings,
+                progress=progress,
+                clock=self.clock,
+            )
+        else:
+            self.around.settle(progress)
+            self._trace_dirs.append(work / "trace")
+            server = launch_server(
+                case,
+                self.engine,
+                work=work,
+                env=self.env,
+                link=self.link,
+                settings=self.settings,
+                progress=progress,
+                clock=self.clock,
+            )
         seconds = round(self.clock.monotonic_s() - start_s, 3)
-        self._launch_stages = [{"stage": "launch", "start_unix_s": round(wall_ns / 1e9, 3), "seconds": seconds}]
+        stage = "attach" if server.attached else "launch"
+        self._launch_stages = [{"stage": stage, "start_unix_s": round(wall_ns / 1e9, 3), "seconds": seconds}]
         progress.stage(f"ready in {format_seconds(seconds)}")
         return server
 
-    def _capture(self, server: Server, case: Case) -> None:
+    def _capture(self, server: Server, case: Case, *, last: bool) -> None:
         place = self.store.case_dir(case)
         self.store.begin(place, test_id=self.test_id, worker=self.worker)
         try:
-            for number in range(1, case.captures + 1):
-                self._window(server, case, number)
+            for number in range(1, self.store.windows_of(case) + 1):
+                self._window(server, case, number, last=last)
         except BaseException as error:
-            self.store.fail(place, _interruption(error), test_id=self.test_id)
-            raise
+            if isinstance(error, _AgainError):
+                raise
+            final = self._with_attempts(error)
+            self.store.fail(place, _interruption(final), test_id=self.test_id)
+            raise final from error.__cause__
         finally:
             self.store.end(place)
 
-    def _window(self, server: Server, case: Case, number: int) -> None:
+    def _window(self, server: Server, case: Case, number: int, *, last: bool) -> None:
         progress = self.progress.about(case.slug)
         there = files_now(server.trace_dir)
         log_start = server.log.size
+        taking = Taking(
+            server,
+            case,
+            number,
+            self.settings,
+            progress,
+            env=self.env,
+            work=self._work or server.trace_dir.parent,
+            run_id=self.store.run_id,
+            test_id=self.test_id,
+            around=self.around,
+        )
         try:
-            taken = asyncio.run(self._take_window(server, case, number, progress))
+            taken = asyncio.run(taking.take(self._launch_stages))
+            attempts = tuple(attempt.as_dict() for attempt in self._attempts)
+            taken = replace(taken, attempts=attempts, environment=self.around.environment(server))
             collect(server, taken, self.store.case_dir(case) / str(number))
         except InfraError as error:
+            self.lost = self.lost or taking.hanging or not self._healthy(server, since=log_start)
+            again = self._why_again(error, last=last)
             target = self.store.quarantine_dir(case, number)
+            target = target.with_name(f"{target.name}-first") if again else target
             with contextlib.suppress(StoreError, OSError):  # a full disk must not hide what went wrong first
                 quarantine(server, target, stale=there, error=error)
-            self.lost = self.lost or not self._healthy(server, since=log_start)
             progress.stage(f"failed: {error.problem[:160]}")
-            raise _with_place(error, f"What it left: {target}") from error
+            self._note(error, f"window {number} of {case.slug}", last=last)
+            raise with_place(error, f"What it left: {target}") from error
         finally:
             server.windows += 1
             self._launch_stages = []
         progress.stage(f"captured {len(taken.states)} ranks in {format_seconds(taken.capture_s)}")
 
-    async def _take_window(self, server: Server, case: Case, number: int, progress: Progress) -> Taken:
-        clock = self.clock
-        start_s = clock.monotonic_s() - sum(float(str(stage["seconds"])) for stage in self._launch_stages)
-        async with Client(server.url, clock=clock) as client:
-            window = Window(server, case, number, self.settings, progress, client)
-            try:
-                await window.warm_up()
-                log_start = await window.open()
-                load, failure = await _run(window)
-            finally:
-                # Requests that hang on would run in the next case's window too.
-                self.lost = self.lost or window.in_flight > 0
-            if failure is not None and server.trouble(since=log_start) is not None:
-                raise failure
-            # What is here before the window ends was not written by this window: kineto exports at the stop.
-            stale = files_now(server.trace_dir)
-            server.log.poll()
-            log_stop = server.log.size
-            progress.stage(f"export: waiting for {len(server.ranks)} ranks")
-            with window.timed("export"):
-                stop = window.close()
-                try:
-                    states = await wait_for_export(
-                        server,
-                        stop,
-                        stale=stale,
-                        since=log_stop,
-                        timeout_s=self.settings.export_timeout,
-                        progress=progress,
-                    )
-                except InfraError:
-                    if failure is not None:  # the first thing that went wrong is the one to name
-                        raise failure from None
-                    raise
-                finally:
-                    reply = stop.result() if stop.done() and not stop.cancelled() else None
-                    stop.cancel()
-            if failure is not None:
-                raise failure
-            if load is None:
-                raise WorkloadError("the workload ended without a result")
-            load.check(f"window {number}")
-        return Taken(
-            case=case,
-            number=number,
-            states=states,
-            stale=stale,
-            bench=load.figures(),
-            stages=[*self._launch_stages, *window.stages],
-            window_log=(log_start, log_stop),
-            stop_status=reply.status if reply is not None else None,
-            capture_s=clock.monotonic_s() - start_s,
-            run_id=self.store.run_id,
-            test_id=self.test_id,
-            created_unix_s=round(clock.wall_ns() / 1e9, 3),
-        )
+    def _why_again(self, error: BaseException, *, last: bool) -> str:
+        return "" if last else transient(error, own_port=not self.settings.port)
+
+    def _note(self, error: BaseException, about: str, *, last: bool) -> None:
+        """Record a failed attempt and raise `_AgainError`, if it is worth another one."""
+        reason = self._why_again(error, last=last)
+        if reason and isinstance(error, InfraError):
+            self._attempts.append(Attempt(about, type(error).__name__, error.problem, reason))
+            raise _AgainError from error
+
+    def _with_attempts(self, error: BaseException) -> BaseException:
+        if not isinstance(error, InfraError) or not self._attempts:
+            return error
+        return type(error)(error.problem, error.hint, (*(one.text for one in self._attempts), *error.evidence))
+
+    def _stop_server(self) -> None:
+        patience_s = min(self.settings.stop_timeout, _LOST_S) if self.lost else self.settings.stop_timeout
+        reply = self.link.request("stop", patience_s=patience_s, timeout_s=patience_s + 60.0)
+        listed = reply.get("leftover")
+        refuse_leftover([int(pid) for pid in listed] if isinstance(listed, list) else [])
 
     def _healthy(self, server: Server, *, since: int) -> bool:
         if server.trouble(since=since) is not None:
@@ -230,15 +242,8 @@ class Batch:
 
     def clean_up(self) -> None:
         """After the stop: remove what the captures have no more use for (the logs stay, they are small)."""
-        if self._trace_dir is not None:
-            shutil.rmtree(self._trace_dir, ignore_errors=True)
-
-
-async def _run(window: Window) -> tuple[Load | None, InfraError | None]:
-    try:
-        return await window.run(), None
-    except InfraError as error:
-        return None, error
+        for directory in self._trace_dirs:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _probe(server: Server) -> None:
@@ -254,7 +259,3 @@ def _interruption(error: BaseException) -> BaseException:
     if isinstance(error, Exception):
         return error
     return InfraError(f"the capture was interrupted ({type(error).__name__})")
-
-
-def _with_place(error: InfraError, place: str) -> InfraError:
-    return type(error)(error.problem, f"{error.hint}\n{place}" if error.hint else place, error.evidence)

@@ -6,24 +6,25 @@ import contextlib
 import platform
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.files import link_or_copy, move, write_bytes, write_json
+from pytest_atomtrace.capture.logfacts import log_facts
 from pytest_atomtrace.capture.record import MANIFEST, MANIFEST_SCHEMA
 from pytest_atomtrace.errors import ExportError
 from pytest_atomtrace.trace.layout import find_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_atomtrace.capture.rankstate import RankState
     from pytest_atomtrace.capture.server import Server
     from pytest_atomtrace.cases.case import Case
 
-__all__ = ["Taken", "collect", "quarantine"]
+__all__ = ["Taken", "collect", "profiler_overhead", "quarantine"]
 
 # What can change a measurement; the rest of the environment is nobody's business.
 _TELLING = re.compile(
@@ -48,6 +49,10 @@ class Taken:
     run_id: str
     test_id: str
     created_unix_s: float
+    workload: Mapping[str, object] = field(default_factory=dict)
+    attempts: tuple[Mapping[str, object], ...] = ()
+    contention: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, object] = field(default_factory=dict)
 
 
 def collect(server: Server, taken: Taken, target: Path) -> None:
@@ -114,12 +119,35 @@ def _manifest(server: Server, taken: Taken, rows: dict[str, object]) -> dict[str
             "env": server.redactor.env(env | dict(taken.case.env)),
             "pid": server.identity.pid,
         },
+        "environment": dict(taken.environment),
+        "contention": dict(taken.contention),
         "stages": taken.stages,
+        "workload": dict(taken.workload),
+        # How much longer a token took under the profiler than without it.
+        "profiler_overhead": profiler_overhead(taken.bench),
+        "attempts": [dict(attempt) for attempt in taken.attempts],
         # A time-out of the answer (500, or none) is ordinary: the files above are what counts.
         "stop_status": taken.stop_status,
+        "log": log_facts(server.log, window=taken.window_log),
         "log_bytes": {"window_start": taken.window_log[0], "window_end": taken.window_log[1]},
         "versions": {"pytest-atomtrace": _version("pytest-atomtrace"), "python": platform.python_version()},
     }
+
+
+def profiler_overhead(bench: Mapping[str, object]) -> float | None:
+    """Median TPOT of the window over that of the unprofiled pass, None where one of them is missing."""
+    honest = bench.get("unprofiled")
+    profiled_ms, honest_ms = _median_tpot(bench), _median_tpot(honest if isinstance(honest, Mapping) else {})
+    # A window that opened late was profiled for a part of its tokens only: the ratio would be too small.
+    if profiled_ms is None or not honest_ms or bench.get("whole_window") is False:
+        return None
+    return round(profiled_ms / honest_ms, 4)
+
+
+def _median_tpot(bench: Mapping[str, object]) -> float | None:
+    figures = bench.get("tpot_ms")
+    value = figures.get("p50") if isinstance(figures, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _version(distribution: str) -> str:

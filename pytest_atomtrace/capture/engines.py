@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_atomtrace.errors import WorkloadError
+from pytest_atomtrace.errors import LaunchError
 from pytest_atomtrace.trace.layout import expected_ranks
 
 if TYPE_CHECKING:
@@ -21,14 +21,18 @@ __all__ = [
     "AtomEngine",
     "Engine",
     "Launch",
+    "ScriptEngine",
     "SimEngine",
     "engine_of",
+    "launch_environment",
     "ranks_of",
-    "refuse_unsupported",
     "server_arguments",
 ]
 
 RUN_TOKEN = "ATOMTRACE_RUN_TOKEN"  # noqa: S105  # marks our processes, opens nothing
+_SIM_LAUNCH, _SIM_SEED = "ATOMTRACE_SIM_LAUNCH", "ATOMTRACE_SIM_SEED"
+# Four times kineto's default: a window of 128 decode steps of the largest models stays far below it.
+_ROW_CAP = 20_000_000
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 # Inherited by accident: they belong to the test run, or bind the profiler by another route than ours.
 _DROPPED = ("ENABLE_TORCH_PROFILER", "ATOM_TORCH_PROFILER_DIR", "KINETO_CONFIG", "USE_ATOMESH_ENTRYPOINTS")
@@ -36,10 +40,17 @@ _DROPPED = ("ENABLE_TORCH_PROFILER", "ATOM_TORCH_PROFILER_DIR", "KINETO_CONFIG",
 
 @dataclass(frozen=True)
 class Launch:
-    """A server's command line and environment."""
+    """A server's command line and environment.
+
+    `files` are written before the start, what is in the directories `emptied` is removed. A `scripted` start is one
+    by a shell script that goes away while the server stays.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    files: Mapping[Path, str] = field(default_factory=dict)
+    emptied: tuple[Path, ...] = ()
+    scripted: bool = False
 
 
 class Engine(Protocol):
@@ -47,7 +58,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """``sim`` or ``atom``."""
+        """``sim``, ``atom`` or ``attach``."""
 
     def launch(self, case: Case, *, trace_dir: Path, port: int, base_env: Mapping[str, str], token: str) -> Launch:
         """Command line and environment of a server for `case`, its profiler bound to `trace_dir`."""
@@ -87,13 +98,67 @@ class AtomEngine:
             *server_arguments(case, trace_dir=trace_dir, port=port),
         )
         root = Path(self.root).resolve() if self.root else None
-        return Launch(argv, _environment(case, base_env, token, first_on_path=root))
+        env = _environment(case, base_env, token, first_on_path=root)
+        return _with_kineto(Launch(argv, env, emptied=_caches(env)), trace_dir.parent)
+
+
+@dataclass(frozen=True)
+class ScriptEngine:
+    """The real server, started by ATOM's own ``scripts/start_atom_server.sh``, of which nothing is believed.
+
+    Its exit status is 0 without a server after 120 s, and its words are not read: the ready gate decides. It ends
+    other processes of the host by name and empties ``~/.cache/atom`` itself, so it runs under the lease only; its
+    counterpart that stops servers is never called.
+    """
+
+    python: str
+    root: str
+    name: str = "atom"
+
+    def launch(self, case: Case, *, trace_dir: Path, port: int, base_env: Mapping[str, str], token: str) -> Launch:
+        """``bash start_atom_server.sh MODEL TP PORT ...``: always all three, with fewer it takes them for extras.
+
+        Raises:
+            LaunchError: no checkout was named, or an argument would not survive the script's word splitting.
+
+        """
+        if not self.root:
+            raise LaunchError(
+                "--atom-launcher=script needs ATOM's checkout, which has the script", "Name it with --atom-root DIR."
+            )
+        root = Path(self.root).resolve()
+        extras = [*_parallelism(case), *_harness_arguments(case, trace_dir), *case.server_args]
+        broken = [argument for argument in extras if not _survives_splitting(argument)]
+        if broken:
+            raise LaunchError(
+                f"start_atom_server.sh would tear {broken[0]!r} apart: it expands its extra arguments unquoted",
+                "Use --atom-launcher=own, or write the value without blanks and wildcards.",
+            )
+        argv = ("bash", str(root / "scripts" / "start_atom_server.sh"), case.model, str(case.tp), str(port), *extras)
+        env = _environment(case, base_env, token, first_on_path=root)
+        # The script calls `python`.
+        env["PATH"] = f"{Path(self.python).parent}:{env.get('PATH', '/usr/bin:/bin')}"
+        return _with_kineto(Launch(argv, env, scripted=True), trace_dir.parent)
+
+
+def launch_environment(env: Mapping[str, str], engine: Engine, number: int) -> dict[str, str]:
+    """The environment of the `number`-th launch of a server in one run.
+
+    A seeded simulator is the same at every launch, which no machine is: each launch gets a nonce of its own.
+    """
+    seeded = _SIM_LAUNCH in env or _SIM_SEED in env
+    if engine.name != "sim" or number == 1 or not seeded:
+        return dict(env)
+    first = env.get(_SIM_LAUNCH, "")
+    return {**env, _SIM_LAUNCH: str((int(first) if first.isdecimal() else 0) + number - 1)}
 
 
 def engine_of(settings: Settings, name: str) -> Engine:
     """The engine called `name` (``sim`` or ``atom``)."""
     if name == "sim":
         return SimEngine()
+    if settings.launcher == "script":
+        return ScriptEngine(python=settings.atom_python, root=settings.root)
     return AtomEngine(python=settings.atom_python, root=settings.root)
 
 
@@ -105,16 +170,48 @@ def server_arguments(case: Case, *, trace_dir: Path, port: int) -> list[str]:
     """
     arguments = ["--model", case.model, "--host", "127.0.0.1", "--server-port", str(port)]
     arguments += ["--tensor-parallel-size", str(case.tp)]
+    return [*arguments, *_parallelism(case), *_harness_arguments(case, trace_dir), *case.server_args]
+
+
+def _parallelism(case: Case) -> list[str]:
+    """What stands beside the tensor parallel size."""
+    arguments: list[str] = []
     if case.dp != 1:
         arguments += ["--data-parallel-size", str(case.dp)]
     if case.pp != 1:
         arguments += ["--pipeline-parallel-size", str(case.pp)]
     arguments += ["--enable-dp-attention"] * case.dp_attention
+    return arguments
+
+
+def _harness_arguments(case: Case, trace_dir: Path) -> list[str]:
     # Its value is optional in newer ATOM and unknown to older: bare, and before a flag that ends it.
-    arguments += ["--load_dummy"] * case.load_dummy
+    arguments = ["--load_dummy"] * case.load_dummy
     arguments += ["--torch-profiler-dir", str(trace_dir)]
     arguments += ["--mark-trace"] * case.mark_trace
-    return [*arguments, *case.server_args]
+    return arguments
+
+
+def _survives_splitting(argument: str) -> bool:
+    return bool(argument) and not any(letter in argument for letter in " \t\n*?[")
+
+
+def _with_kineto(launch: Launch, directory: Path) -> Launch:
+    """Let kineto read a file of ours: the machine's own, or a script's, could change what is recorded.
+
+    ``ROCTRACER_MAX_EVENTS`` is the row cap of roctracer and, in newer kineto, of rocprofiler-sdk (kineto
+    ``Config.cpp``); past it the trace goes on without kernels. The start script exports a path of its own, which
+    then wins.
+    """
+    path = directory / "kineto.conf"
+    text = f"ROCTRACER_MAX_EVENTS={_ROW_CAP}\n"
+    return replace(launch, env={**launch.env, "KINETO_CONFIG": str(path)}, files={path: text})
+
+
+def _caches(env: Mapping[str, str]) -> tuple[Path, ...]:
+    """ATOM's compile cache, which its CI and its start script empty before each launch."""
+    home = env.get("HOME", "")
+    return (Path(home) / ".cache" / "atom",) if home.startswith("/") else ()
 
 
 def _environment(case: Case, base_env: Mapping[str, str], token: str, *, first_on_path: Path | None) -> dict[str, str]:
@@ -147,22 +244,3 @@ def _context_parallel(arguments: tuple[str, ...]) -> int:
             text = value or (arguments[index + 1] if index + 1 < len(arguments) else "1")
             return int(text) if text.isdecimal() else 1
     return 1
-
-
-def refuse_unsupported(case: Case) -> None:
-    """Refuse, before anything is started, what the built-in workload would silently leave out.
-
-    Raises:
-        WorkloadError: the case asks for benchmark arguments or for a chat template.
-
-    """
-    if case.bench_args:
-        raise WorkloadError(
-            f"the built-in workload takes no benchmark arguments, the case has {list(case.bench_args)}",
-            "Leave bench_args out of the case.",
-        )
-    if case.chat_template:
-        raise WorkloadError(
-            "the built-in workload sends plain text and cannot wrap prompts in a chat template",
-            "Leave chat_template out of the case (its acceptance rate will be that of plain text).",
-        )

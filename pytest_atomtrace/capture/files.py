@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
 from typing import TYPE_CHECKING
+
+import orjson
 
 from pytest_atomtrace.errors import StoreError
 
@@ -39,8 +40,23 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    """Write `value` as indented JSON in the order of its keys, atomically; equal values give equal bytes."""
+    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    try:
+        data = orjson.dumps(value, option=option)
+    except TypeError:  # the environment may hold bytes that are no UTF-8, and so may a log line
+        data = orjson.dumps(_without_surrogates(value), option=option)
+    write_bytes(path, data)
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_surrogates(one) for one in value]
+    return value
 
 
 def read_json(path: Path) -> dict[str, object] | None:
@@ -57,7 +73,7 @@ def read_json(path: Path) -> dict[str, object] | None:
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        value = json.loads(text)
+        value = orjson.loads(text)
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import socket
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict
 
 import aiohttp
 
@@ -51,7 +52,10 @@ class Reply:
 
 @dataclass
 class Stream:
-    """What one streamed completion did; times are on the clock's monotonic scale, 0.0 if it never came so far."""
+    """What one streamed completion did; times are on the clock's monotonic scale, 0.0 if it never came so far.
+
+    `gaps_s` are the times between arrivals after the first; tokens that came in one packet have one gap.
+    """
 
     start_s: float = 0.0
     first_s: float = 0.0
@@ -62,6 +66,7 @@ class Stream:
     finish_reason: str = ""
     done: bool = False
     error: str = ""
+    gaps_s: list[float] = field(default_factory=list)
 
 
 class Client:
@@ -101,7 +106,7 @@ class Client:
         return _reply(status, data)
 
     async def _exchange(self, method: str, path: str, body: dict[str, object] | None) -> tuple[int, bytes]:
-        async with self._session.request(method, self._base_url + path, json=body) as answer:
+        async with self._session.request(method, self._base_url + path, **_payload(body)) as answer:
             return answer.status, await answer.read()
 
     async def stream(self, path: str, body: dict[str, object], into: Stream) -> None:
@@ -111,7 +116,7 @@ class Client:
         """
         into.start_s = self._clock.monotonic_s()
         try:
-            async with self._session.post(self._base_url + path, json=body) as answer:
+            async with self._session.post(self._base_url + path, **_payload(body)) as answer:
                 if answer.status != 200:
                     into.error = _reply(answer.status, await answer.read()).reason
                     return
@@ -141,6 +146,18 @@ class Client:
                     return
 
 
+class _Payload(TypedDict, total=False):
+    data: io.BytesIO
+    headers: dict[str, str]
+
+
+def _payload(body: dict[str, object] | None) -> _Payload:
+    # As a stream: from 1 MB on, a prompt of some 200,000 tokens, aiohttp warns about bodies given as bytes or json.
+    if body is None:
+        return {}
+    return {"data": io.BytesIO(json.dumps(body).encode()), "headers": {"Content-Type": "application/json"}}
+
+
 async def _next_piece(content: aiohttp.StreamReader) -> bytes:
     """What came next, b"" at the end; raises what `readany` raises, and TransportError if the connection is gone."""
     while True:
@@ -158,7 +175,7 @@ async def _next_piece(content: aiohttp.StreamReader) -> bytes:
 def _reply(status: int, data: bytes) -> Reply:
     text = data.decode("utf-8", "replace")
     parsed: object = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):  # a thousand opening brackets are no JSON of ours either
         parsed = json.loads(text)
     return Reply(status, parsed, text)
 
@@ -169,7 +186,7 @@ def _take_event(data: bytes, now_s: float, into: Stream) -> None:
         return
     try:
         event = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         into.error = f"an event is not JSON: {data[:80].decode('utf-8', 'replace')!r}"
         return
     if not isinstance(event, dict):
@@ -184,15 +201,23 @@ def _take_event(data: bytes, now_s: float, into: Stream) -> None:
         into.completion_tokens = _count(usage.get("completion_tokens"))
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        if not isinstance(choice, dict):
+        if not isinstance(choice, dict) or _only_a_role(choice):
             continue
         # Empty text counts too: a detokenizer holds back half a character. The extra chunk at the end comes in
         # one send with the last token and shifts no time.
         into.chunks += 1
+        if into.first_s and now_s > into.last_s:
+            into.gaps_s.append(now_s - into.last_s)
         into.last_s = now_s
         into.first_s = into.first_s or now_s
         # ATOM's own word comes first (max_tokens, aborted); the extra chunk after it always says "stop".
         into.finish_reason = into.finish_reason or str(choice.get("finish_reason") or "")
+
+
+def _only_a_role(choice: dict[str, object]) -> bool:
+    """The chunk with which a chat answer begins; no token came with it."""
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and "role" in delta and not delta.get("content") and not choice.get("finish_reason")
 
 
 def _count(value: object) -> int:

@@ -1,23 +1,28 @@
 """The keeper: a small process that owns the lease and the server (``python -m pytest_atomtrace.capture.keeper``).
 
-It holds the lock's descriptor and is the server's parent. When the pipe from its worker ends, or one of the
-watched processes dies, it stops the server and everything the server started, and only then exits, which frees
-the lease: the lease is never free while a server of ours lives. Test workers cannot promise that, since their
-clean-up code does not run on kill -9, a second Ctrl-C or the death of a controller.
+It holds the locks' descriptors and is the server's parent. When the pipe from its worker ends, or one of the
+watched processes dies, it stops the server and everything the server started, waits until the GPUs' memory is back,
+and only then exits, which frees the lease: it is never free while a server of ours lives or holds memory. Test workers
+cannot promise that, since their clean-up code does not run on kill -9, a second Ctrl-C or the death of a controller.
 
 Protocol: one JSON object a line. Requests carry ``id`` and ``op``; replies carry the same ``id`` and either the
 result or ``error``.
 
-========= ======================================= =====================================================
-op        request                                 reply
-========= ======================================= =====================================================
-acquire   path, holder                            acquired (bool), holder (who has it)
-launch    argv, env, cwd, log                     pid, start
-status                                            alive, returncode, pids (live processes of the tree)
-stop      patience_s                              returncode, leftover (pids), seconds
-release                                           released
-quit                                              bye; then the process exits
-========= ======================================= =====================================================
+========== ======================================= =====================================================
+op         request                                 reply
+========== ======================================= =====================================================
+acquire    paths, holder, memory                   acquired (bool), holder (who has it)
+memory     give_up                                 excess (text, "" when idle), tenants (texts), before (pids),
+                                                   blind (why nothing can be read)
+launch     argv, env, cwd, log                     pid, start
+status                                             alive, returncode, pids (live processes of the tree)
+stop       patience_s                              returncode, leftover (pids), seconds
+start      argv, env, cwd, log                     pid (of a helper beside the server: a benchmark client)
+helper                                             returncode (None while it runs)
+end_helper                                         returncode
+release                                            released
+quit                                               bye; then the process exits
+========== ======================================= =====================================================
 
 Only light imports here: it must be up in a fraction of the time that a lease hand-over may take.
 """
@@ -34,11 +39,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.clock import SYSTEM_CLOCK
+from pytest_atomtrace.capture.gpus import GpuSite, read_topology
 from pytest_atomtrace.capture.identity import Identity
 from pytest_atomtrace.capture.ladder import Ladder
-from pytest_atomtrace.capture.locks import HostLock, read_holder
+from pytest_atomtrace.capture.locks import LockSet, read_holder
 from pytest_atomtrace.capture.process import become_subreaper, spawn_server
+from pytest_atomtrace.capture.vram import VramGuard
 from pytest_atomtrace.errors import AtomTraceError
+from pytest_atomtrace.settings import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +54,9 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "main"]
 
 _TICK_S = 0.5
+_MEMORY_POLL_S = 0.1
+# A benchmark client that was told to terminate has nothing to put in order.
+_HELPER_S = 2.0
 # Patience with SIGINT when nobody waits for the server any more.
 _HURRY_S = 2.0
 _STDIN = 0
@@ -53,12 +64,16 @@ _STDOUT = 1
 
 
 class Keeper:
-    """State of the process: one lock, at most one server, the processes it watches."""
+    """State of the process: one set of locks, at most one server, the processes it watches."""
 
     def __init__(self, watched: list[Identity]) -> None:
-        self._lock: HostLock | None = None
+        self._lock: LockSet | None = None
+        self._guard: VramGuard | None = None
+        self._memory_timeout_s = 0.0
         self._server: Identity | None = None
         self._returncode: int | None = None
+        self._helper: Identity | None = None
+        self._helper_code: int | None = None
         self._buffer = b""
         self._orphaned = False
         self._leaving = False
@@ -86,9 +101,11 @@ class Keeper:
                 self._reap()
                 self._serve_lines()
         finally:  # whatever went wrong above: no exit before the server's
+            self._stop_helper()
             leftover = self._stop(_HURRY_S)
             if leftover:
                 sys.stderr.write(f"processes outlived SIGKILL: {leftover}\n")
+            self._outwait_memory()
             if self._lock is not None:
                 self._lock.release()
         return 1 if leftover else 0
@@ -126,22 +143,61 @@ class Keeper:
     def _operations(self) -> dict[str, Callable[[dict[str, object]], dict[str, object]]]:
         return {
             "acquire": self._acquire,
+            "memory": self._memory,
             "launch": self._launch,
             "status": self._status,
             "stop": self._stop_on_request,
+            "start": self._start_helper,
+            "helper": self._ask_helper,
+            "end_helper": self._end_helper,
             "release": self._release,
             "quit": self._quit,
         }
 
     def _acquire(self, request: dict[str, object]) -> dict[str, object]:
-        path = Path(str(request["path"]))
+        listed = request["paths"]
+        paths = [Path(str(path)) for path in listed] if isinstance(listed, list) else []
+        if not paths:
+            return {"error": "acquire needs paths (a list)"}
         if self._lock is None:
-            self._lock = HostLock(path)
+            self._lock = LockSet(paths)
         holder = request["holder"]
         facts = dict(holder) if isinstance(holder, dict) else {}
-        if self._lock.try_acquire(facts | {"keeper": os.getpid()}):
-            return {"acquired": True, "holder": {}}
-        return {"acquired": False, "holder": read_holder(path)}
+        busy = self._lock.try_acquire(facts | {"keeper": os.getpid()})
+        if busy is not None:
+            return {"acquired": False, "holder": read_holder(busy)}
+        memory = request.get("memory")
+        if isinstance(memory, dict) and self._guard is None:
+            root, cards = Path(str(memory["root"])), {str(card) for card in memory["cards"]}
+            gpus = tuple(gpu for gpu in read_topology(root).gpus if gpu.pci in cards)
+            self._guard = VramGuard(GpuSite(root, gpus), paths[0].parent, env=environment())
+            self._memory_timeout_s = float(memory["timeout_s"])
+        return {"acquired": True, "holder": {}}
+
+    def _memory(self, request: dict[str, object]) -> dict[str, object]:
+        """Whether the memory is idle: before a launch at its remembered level, after a stop back at that before it."""
+        guard = self._guard
+        if guard is None or self._server is not None:
+            return {"excess": "", "tenants": [], "before": sorted(guard.tenants_before) if guard else []}
+        excess = guard.excess()
+        tenants = guard.tenants() if excess else []
+        if not excess or request.get("give_up"):
+            guard.settle()
+        return {"excess": excess, "tenants": tenants, "before": [], "blind": guard.blind}
+
+    def _outwait_memory(self) -> None:
+        """With nobody left to ask: hold the lease until the memory is back, or for as long as is allowed."""
+        guard = self._guard
+        if guard is None or not guard.launched:
+            return
+        deadline = self._clock.monotonic_s() + self._memory_timeout_s
+        excess = guard.excess()
+        while excess and self._clock.monotonic_s() < deadline:
+            self._clock.sleep_s(_MEMORY_POLL_S)
+            excess = guard.excess()
+        if excess:
+            sys.stderr.write(f"after {self._memory_timeout_s:g} s, {excess}\n")
+        guard.settle()
 
     def _launch(self, request: dict[str, object]) -> dict[str, object]:
         if self._lock is None or not self._lock.held:
@@ -151,7 +207,8 @@ class Keeper:
         argv, env = request["argv"], request["env"]
         if not isinstance(argv, list) or not isinstance(env, dict):
             return {"error": "launch needs argv (a list) and env (an object)"}
-        # Waiting until the GPUs' memory is at its idle level belongs here: lease held, nothing started.
+        if self._guard is not None:
+            self._guard.launching()
         process = spawn_server(argv, env=env, cwd=Path(str(request["cwd"])), log=Path(str(request["log"])))
         # The pid is ours to reap (waitpid below), so Popen must not: it would find no such child.
         process.returncode = 0
@@ -165,8 +222,50 @@ class Keeper:
         pids = [row.pid for row in self._ladder(self._server).members()] if self._server else []
         return {"alive": alive, "returncode": self._returncode, "pids": pids}
 
+    def _start_helper(self, request: dict[str, object]) -> dict[str, object]:
+        if self._lock is None or not self._lock.held:
+            return {"error": "nothing is started without the lease"}
+        if self._helper is not None and self._helper_runs():
+            return {"error": f"a helper (pid {self._helper.pid}) is running already"}
+        argv, env = request["argv"], request["env"]
+        if not isinstance(argv, list) or not isinstance(env, dict):
+            return {"error": "start needs argv (a list) and env (an object)"}
+        process = spawn_server(argv, env=env, cwd=Path(str(request["cwd"])), log=Path(str(request["log"])))
+        process.returncode = 0  # ours to reap, as the server
+        self._helper_code = None
+        self._helper = Identity.of(process.pid) or Identity(process.pid, 0)
+        return {"pid": self._helper.pid}
+
+    def _ask_helper(self, _: dict[str, object]) -> dict[str, object]:
+        self._reap()
+        return {"returncode": self._helper_code}
+
+    def _end_helper(self, _: dict[str, object]) -> dict[str, object]:
+        self._stop_helper()
+        return {"returncode": self._helper_code}
+
+    def _stop_helper(self) -> None:
+        """End the helper and what it started; its session is its process group, and it is not reaped yet."""
+        self._reap()
+        if self._helper is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self._helper_runs():
+                break
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._helper.pid, number)
+            deadline = self._clock.monotonic_s() + _HELPER_S
+            while self._helper_runs() and self._clock.monotonic_s() < deadline:
+                self._clock.sleep_s(0.02)
+                self._reap()
+        self._helper = None
+
+    def _helper_runs(self) -> bool:
+        return self._helper is not None and self._helper_code is None
+
     def _stop_on_request(self, request: dict[str, object]) -> dict[str, object]:
         start = self._clock.monotonic_s()
+        self._stop_helper()
         leftover = self._stop(float(str(request["patience_s"])))
         seconds = self._clock.monotonic_s() - start
         return {"returncode": self._returncode, "leftover": leftover, "seconds": seconds}
@@ -189,7 +288,6 @@ class Keeper:
         if self._server is None:
             return []
         leftover = self._ladder(self._server).stop(patience_s)
-        # Waiting until the GPUs' memory is back belongs here: server gone, lease still held.
         if not leftover:
             self._server = None
         return leftover
@@ -205,6 +303,8 @@ class Keeper:
                 return
             if self._server is not None and pid == self._server.pid:
                 self._returncode = os.waitstatus_to_exitcode(status)
+            if self._helper is not None and pid == self._helper.pid:
+                self._helper_code = os.waitstatus_to_exitcode(status)
 
 
 def main(argv: list[str]) -> int:

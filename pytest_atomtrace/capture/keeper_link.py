@@ -38,6 +38,8 @@ class KeeperLink:
         self._clock = clock
         self._buffer = b""
         self._next_id = 0
+        #: It may outlive `close`: it then waits for GPU memory, and the lease with it.
+        self.lingers = False
 
     @classmethod
     def start(
@@ -121,6 +123,9 @@ class KeeperLink:
         try:
             self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
+            if self.lingers:
+                self._process.returncode = 0  # it ends by itself; Popen must not warn that it runs on
+                return
             # Killing it also kills the server (parent death signal), and the lease is freed by the kernel.
             self._process.kill()
             self._process.wait()

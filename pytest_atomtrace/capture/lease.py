@@ -1,4 +1,7 @@
-"""Getting the GPUs: one host-wide lock, first come first served, held by a keeper process."""
+"""Getting the GPUs: a lock for each card, all or none, first come first served, held by a keeper process.
+
+Where no GPU is used (the plain simulator) one host-wide lock takes their place.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pytest_atomtrace.capture.identity import Identity
 from pytest_atomtrace.capture.keeper_link import KeeperLink
 from pytest_atomtrace.capture.locks import read_holder, shared_directory
 from pytest_atomtrace.capture.tickets import TicketQueue
+from pytest_atomtrace.capture.vram_wait import wait_for_return
 from pytest_atomtrace.errors import InfraError, LeaseError
 from pytest_atomtrace.units import format_seconds
 
@@ -19,21 +23,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_atomtrace.capture.clock import Clock
+    from pytest_atomtrace.capture.gpus import GpuSite
     from pytest_atomtrace.capture.progress import Progress
     from pytest_atomtrace.capture.tickets import Ticket
 
-__all__ = ["Lease", "LeaseDesk"]
+__all__ = ["LOCK_NAME", "QUEUE_NAME", "Lease", "LeaseDesk", "lock_name", "refuse_leftover", "refuse_unreturned"]
 
 _POLL_S = 0.1
 LOCK_NAME = "gpus.lock"
 QUEUE_NAME = "gpus.queue"
 
 
+def lock_name(card: str) -> str:
+    """Name of the lock file of the card with this PCI address."""
+    return f"gpu-{card.replace(':', '_')}.lock"
+
+
 @dataclass
 class Lease:
-    """The GPUs are ours until `release`; `link` is the keeper that holds them and may launch one server."""
+    """The GPUs are ours until `release`; `link` is the keeper that holds them and may launch one server.
+
+    After the release `unreturned` tells of GPU memory that the server has not given back.
+    """
 
     link: KeeperLink
+    progress: Progress
+    clock: Clock
+    site: GpuSite | None = None
+    vram_timeout_s: float = 0.0
+    unreturned: InfraError | None = None
 
     def release(self, *, stop_patience_s: float, hurry: bool = False) -> list[int]:
         """Stop the server if one runs, then give the GPUs back; returns pids that could not be stopped.
@@ -46,23 +64,45 @@ class Lease:
             if not hurry:
                 # A keeper that is gone took the server with it; what went wrong before is what must be told.
                 with contextlib.suppress(InfraError):
-                    reply = self.link.request("stop", patience_s=stop_patience_s, timeout_s=stop_patience_s + 60.0)
-                    listed = reply.get("leftover")
-                    leftover = [int(pid) for pid in listed] if isinstance(listed, list) else []
+                    leftover = self.stop_server(stop_patience_s=stop_patience_s)
         finally:
             self.link.close()
+        return leftover
+
+    def stop_server(self, *, stop_patience_s: float) -> list[int]:
+        """Stop the server and wait for the memory, but keep the GPUs; returns pids that could not be stopped.
+
+        Raises:
+            InfraError: the keeper is gone.
+
+        """
+        reply = self.link.request("stop", patience_s=stop_patience_s, timeout_s=stop_patience_s + 60.0)
+        listed = reply.get("leftover")
+        leftover = [int(pid) for pid in listed] if isinstance(listed, list) else []
+        if self.site is not None and not leftover:
+            self.unreturned = wait_for_return(
+                self.link, timeout_s=self.vram_timeout_s, progress=self.progress, clock=self.clock
+            )
         return leftover
 
 
 @dataclass(frozen=True)
 class LeaseDesk:
-    """Where a worker asks for the lease."""
+    """Where a worker asks for the lease of `site`'s GPUs; without them, of the one `lock` in their place."""
 
     directory: Path
     watched: Sequence[Identity]
     env: Mapping[str, str]
     keeper_log: Path
     clock: Clock
+    site: GpuSite | None = None
+    vram_timeout_s: float = 0.0
+    lock: str = LOCK_NAME
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The lock files that are wanted."""
+        return tuple(map(lock_name, self.site.cards)) if self.site is not None else (self.lock,)
 
     def wait(
         self,
@@ -84,7 +124,7 @@ class LeaseDesk:
         owner = Identity.own()
         holder = {**facts, "user": _user(), "pid": owner.pid, "since": self.clock.local_time()}
         queue = TicketQueue(self.directory / QUEUE_NAME, clock=self.clock)
-        ticket = queue.take(owner, holder)
+        ticket = queue.take(owner, holder, wants=self.names)
         link: KeeperLink | None = None
         lease: Lease | None = None
         try:
@@ -94,8 +134,8 @@ class LeaseDesk:
                 ahead = queue.ahead_of(ticket)
                 if not ahead:
                     link = link or KeeperLink.start(self.watched, env=self.env, log=self.keeper_log, clock=self.clock)
-                    if link.request("acquire", path=str(self.directory / LOCK_NAME), holder=holder)["acquired"]:
-                        lease = Lease(link)
+                    if self._acquire(link, holder):
+                        lease = Lease(link, progress, self.clock, self.site, self.vram_timeout_s)
                         return lease
                 text = self._waiting(ahead)
                 waited_s = self.clock.monotonic_s() - start_s
@@ -113,8 +153,20 @@ class LeaseDesk:
             if link is not None and lease is None:
                 link.close()
 
+    def _acquire(self, link: KeeperLink, holder: Mapping[str, object]) -> bool:
+        paths = [str(self.directory / name) for name in self.names]
+        if self.site is None:
+            return link.request("acquire", paths=paths, holder=holder)["acquired"] is True
+        link.lingers = True
+        cards = list(self.site.cards)
+        memory = {"root": str(self.site.root), "cards": cards, "timeout_s": self.vram_timeout_s}
+        return (
+            link.request("acquire", paths=paths, holder={**holder, "cards": cards}, memory=memory)["acquired"] is True
+        )
+
     def _waiting(self, ahead: Sequence[Ticket]) -> str:
-        who = read_holder(self.directory / LOCK_NAME) or (read_holder(ahead[0].path) if ahead else {})
+        holders = (read_holder(self.directory / name) for name in self.names)
+        who = next(filter(None, holders), None) or (read_holder(ahead[0].path) if ahead else {})
         queue = f"; {len(ahead)} before us in the queue" if ahead else ""
         if not who:
             return f"changing hands{queue}"
@@ -129,6 +181,12 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a uid without a name, as containers have them
         return "unknown"
+
+
+def refuse_unreturned(lease: Lease) -> None:
+    """Raise if the server has not given its GPU memory back: its own case is told, and not the next."""
+    if lease.unreturned is not None:
+        raise lease.unreturned
 
 
 def refuse_leftover(leftover: Sequence[int]) -> None:

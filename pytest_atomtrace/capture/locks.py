@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.errors import LeaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["HostLock", "read_holder", "shared_directory"]
+__all__ = ["HostLock", "LockSet", "SharedNote", "is_locked", "read_holder", "shared_directory"]
 
 
 def shared_directory(path: Path) -> Path:
@@ -110,6 +110,81 @@ class HostLock:
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class LockSet:
+    """Several locks, all or none: taken in sorted order, so that two who want overlapping sets cannot deadlock."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._locks = [HostLock(path) for path in sorted(set(paths))]
+
+    @property
+    def held(self) -> bool:
+        """True when all are."""
+        return all(lock.held for lock in self._locks)
+
+    def try_acquire(self, holder: Mapping[str, object]) -> Path | None:
+        """Take all of them, or none and say which one is busy.
+
+        Raises:
+            LeaseError: as `HostLock.try_acquire`; none is held then.
+
+        """
+        try:
+            for lock in self._locks:
+                if not lock.try_acquire(holder):
+                    self.release()
+                    return lock.path
+        except LeaseError:
+            self.release()
+            raise
+        return None
+
+    def release(self) -> None:
+        """Give all back."""
+        for lock in reversed(self._locks):
+            lock.release()
+
+
+class SharedNote:
+    """A small text that the holders of a lock leave for each other, whichever user they are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> str:
+        """The text, "" if there is none."""
+        try:
+            return self.path.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def write(self, text: str) -> None:
+        """Replace the text; a place that cannot be written is left alone, since a note is a help and no proof."""
+        with contextlib.suppress(OSError):
+            descriptor = _open(self.path)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, text.encode(), 0)
+            finally:
+                os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds a flock on `path`, over the borders of pid namespaces; a file we may not read counts."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def read_holder(path: Path) -> dict[str, object]:

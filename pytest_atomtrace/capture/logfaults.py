@@ -78,8 +78,14 @@ EVENTS: dict[str, re.Pattern[str]] = {
     "engine_started": re.compile(r"Engine Core: profiler started"),
     "export_failed": re.compile(r"failed to export trace to (?P<path>\S+)"),
     "stop_failed": re.compile(r"profiler stop failed"),
-    "build_start": re.compile(r"start build"),
-    "build_finish": re.compile(r"finish build"),
+    # AITER `jit/core.py` and its lookups of tuned configs; every rank logs each once.
+    "build_start": re.compile(r"start build(?: \[(?P<module>[^\]]+)\])?"),
+    "build_finish": re.compile(r"finish build(?: \[(?P<module>[^\]]+)\](?:, cost (?P<cost>\d+(?:\.\d+)?))?)?"),
+    "untuned": re.compile(
+        r"shape is M:(?P<m>\d+), N:(?P<n>\d+), K:(?P<k>\d+).*?not found tuned config in (?P<table>[^,]+)"
+    ),
+    "moe_default": re.compile(r"\[fused_moe\] using (?P<stages>\d)stage default for (?P<shape>\(.*\))"),
+    "profiler_stopped": re.compile(r"profiler stop completed in"),
     "baton": re.compile(r"waiting for baton release at (?P<path>\S+)"),
 }
 

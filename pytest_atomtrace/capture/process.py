@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Piped", "become_subreaper", "run_quietly", "spawn_piped", "spawn_server"]
+__all__ = ["Piped", "become_subreaper", "read_output", "run_quietly", "spawn_piped", "spawn_server"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -84,3 +84,32 @@ def run_quietly(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float
     except (OSError, subprocess.TimeoutExpired):
         return 127
     return done.returncode
+
+
+def read_output(argv: Sequence[str], *, env: Mapping[str, str], timeout_s: float, limit_bytes: int = 1 << 24) -> bytes:
+    """Standard output of a short command.
+
+    Raises:
+        OSError: it cannot be run, takes longer than `timeout_s`, writes more than `limit_bytes`, or fails; the text
+            says which.
+
+    """
+    # Into memory files: a pipe that nobody drains would block a child that outlives its time-out.
+    with open(os.memfd_create("output"), "w+b") as output, open(os.memfd_create("errors"), "w+b") as errors:  # noqa: PTH123
+        process = subprocess.Popen(list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise OSError(f"{argv[0]} took longer than {timeout_s:g} s") from None
+        finally:
+            process.kill()
+            process.wait()
+        if code != 0:
+            errors.seek(0)
+            last = errors.read(1 << 16).decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise OSError(f"{argv[0]} ended with status {code}{': ' if last else ''}{''.join(last)[:200]}")
+        size = output.seek(0, os.SEEK_END)
+        if size > limit_bytes:
+            raise OSError(f"{argv[0]} wrote {size:,} bytes")
+        output.seek(0)
+        return output.read()

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_atomtrace.capture.life import OwnLife, log_of
 from pytest_atomtrace.errors import InfraError
 from pytest_atomtrace.units import format_seconds
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.capture.engines import Launch
     from pytest_atomtrace.capture.identity import Identity
     from pytest_atomtrace.capture.keeper_link import KeeperLink
+    from pytest_atomtrace.capture.life import Life
     from pytest_atomtrace.capture.redact import Redactor
     from pytest_atomtrace.capture.serverlog import ServerLog
     from pytest_atomtrace.cases.case import Case
@@ -42,7 +44,11 @@ class Patience:
 
 @dataclass
 class Server:
-    """A launched server: its process, its log, where its workers write traces."""
+    """A server: how it lives, its log, where its workers write traces.
+
+    `identity` is the process that was started; 0:0 for an attached server whose process cannot be seen. `attached`
+    tells that it is somebody else's.
+    """
 
     engine: str
     case: Case
@@ -56,30 +62,44 @@ class Server:
     redactor: Redactor
     clock: Clock
     windows: int = 0
+    life: Life | None = None
+    attached: bool = False
+
+    def __post_init__(self) -> None:
+        """A server whose life is not described is the process that we started."""
+        self._life: Life = self.life if self.life is not None else OwnLife(self.identity, self.link)
+        self._finds_log = self.launch.scripted
+
+    @property
+    def log_seen(self) -> bool:
+        """Whether there is a log to read: of a server that is not ours it may be out of sight."""
+        return not self.attached or self.log.path.is_file()
+
+    def pids(self) -> list[int]:
+        """Live processes of the server."""
+        return self._life.pids()
 
     def trouble(self, *, since: int = 0) -> InfraError | None:
         """Why the server is lost (dead, or a fault line at byte `since` or later), None while it is not."""
+        if self._finds_log:
+            self._find_log()
         self.log.poll()
-        dead = not self.identity.alive
-        if dead:
+        ended = self._life.ended()
+        if ended is not None:
             self.log.poll(last=True)
         faults = self.log.faults(since=since)
         if faults:
             first = faults[0]
             line = self.redactor.text(first.line.strip())[:300]
             return InfraError(f"{first.fault.name}: {line}", first.fault.hint, self.log.tail())
-        if dead:
-            return InfraError(f"the server process (pid {self.identity.pid}) ended {self._how()}", "", self.log.tail())
-        return None
+        return InfraError(ended, "", self.log.tail()) if ended is not None else None
 
-    def _how(self) -> str:
-        try:
-            code = self.link.request("status", timeout_s=5.0).get("returncode")
-        except InfraError:
-            code = None
-        if not isinstance(code, int):
-            return "(exit status unknown)"
-        return f"by signal {-code}" if code < 0 else f"with exit status {code}"
+    def _find_log(self) -> None:
+        # The start script sends the server's output to a file of its own; ours holds the script's words only.
+        path = log_of(self.pids(), but=self.log.path)
+        if path is not None:
+            self.log.follow(path)
+            self._finds_log = False
 
     def check(self, stage: str, kind: type[InfraError], *, since: int = 0) -> None:
         """Raise `kind` if the server is lost; `stage` says when it was seen."""

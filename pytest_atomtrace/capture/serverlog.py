@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.logfaults import EVENTS, Fault, fault_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_atomtrace.capture.redact import Redactor
@@ -21,12 +23,16 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class LogEvent:
-    """A counted line: `kind` is a key of `logfaults.EVENTS`, `offset` its first byte in the log."""
+    """A counted line: `kind` is a key of `logfaults.EVENTS`, `offset` its first byte in the log.
+
+    `facts` holds the named parts of the pattern that the line has.
+    """
 
     kind: str
     offset: int
     line: str
     path: str
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,13 @@ class ServerLog:
             self.size -= 1
         return grown
 
+    def follow(self, path: Path, *, from_end: bool = False) -> None:
+        """Read another file from now on, from its beginning or only what will be appended."""
+        self.path, self.size, self._partial = path, 0, b""
+        if from_end:
+            with contextlib.suppress(OSError):
+                self.size = path.stat().st_size
+
     def _feed(self, data: bytes) -> None:
         start = self.size - len(self._partial)
         self.size += len(data)
@@ -88,8 +101,8 @@ class ServerLog:
         for kind, pattern in EVENTS.items():
             match = pattern.search(line)
             if match:
-                path = match.groupdict().get("path", "")
-                self._events.append(LogEvent(kind, offset, line, path))
+                facts = {name: value for name, value in match.groupdict().items() if value is not None}
+                self._events.append(LogEvent(kind, offset, line, facts.get("path", ""), facts))
 
     def events(self, kind: str, *, since: int = 0) -> list[LogEvent]:
         """Events of one kind whose line begins at byte `since` or later."""

@@ -8,6 +8,7 @@
     <run dir>/servers/<server key>/attempt.json, failed.json, work/   the same for a launch
     <run dir>/quarantine/<slug>-<n>/                   what a failed window left, and reason.txt
     <run dir>/launches/<k>/...                         all of that again for the k-th launch of a server, k > 1
+    <run dir>/sides/<name>/...                         all of that again for one side of a comparison
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class Store:
     def of_launch(self, number: int) -> Store:
         """The store of another launch of the same servers: nothing of the first one counts there, failures too."""
         return self if number == 1 else replace(self, run_dir=self.run_dir / "launches" / str(number))
+
+    def of_side(self, name: str) -> Store:
+        """The store of one side of a comparison."""
+        return replace(self, run_dir=self.run_dir / "sides" / name)
 
     def windows_of(self, case: Case) -> int:
         """How many windows make the capture of `case` complete."""

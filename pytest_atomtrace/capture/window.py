@@ -1,27 +1,32 @@
-"""Warm-up and the profiled window of one case on a ready server."""
+"""Warm-up, the unprofiled pass and the profiled window of one case on a ready server."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from pytest_atomtrace.capture.acceptance import DraftCounts, draft_counts
+from pytest_atomtrace.capture.decoding import DecodingLoad
 from pytest_atomtrace.capture.http import Client, Reply, Stream, TransportError
 from pytest_atomtrace.capture.prompts import requests_for
 from pytest_atomtrace.capture.server import Patience
-from pytest_atomtrace.capture.workload import Load
+from pytest_atomtrace.capture.workload import Workload, completion
 from pytest_atomtrace.errors import InfraError, WindowError, WorkloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_atomtrace.capture.loads import Loads
     from pytest_atomtrace.capture.progress import Progress
     from pytest_atomtrace.capture.server import Server
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.settings import Settings
 
 __all__ = ["Window"]
+
+_AnyLoad = TypeVar("_AnyLoad", bound=Workload)
 
 # ATOM's own limit for /start_profile is 300 s; ours must not cut it short.
 _START_S = 330.0
@@ -43,9 +48,9 @@ class Window:
     settings: Settings
     progress: Progress
     client: Client
-    words_per_token: float = 1.0
+    loads: Loads
     stages: list[dict[str, object]] = field(default_factory=list)
-    _loads: list[Load] = field(default_factory=list)
+    _runs: list[Workload] = field(default_factory=list)
 
     async def warm_up(self) -> None:
         """One full pass of the case's concurrency with other prompts, drained; before it, measure the tokenizer.
@@ -55,10 +60,34 @@ class Window:
         self.progress.stage(f"warm-up: {self.case.conc} requests of {self.case.isl}/{self.case.output_tokens} tokens")
         with self.timed("warm_up"):
             await self._measure_tokenizer()
-            load = self._load("warm-up", self.case.conc)
-            patience = Patience(self.settings.workload_timeout, so_far=lambda: load.so_far)
-            await self.server.beside(load.run(), "warm-up", WorkloadError, patience, tick=self._tick("warm-up", load))
+            load = self._keep(self.loads.builtin("warm-up", self.case.conc))
+            await self._run(load, "warm-up")
             load.check("warm-up")
+
+    async def unprofiled(self) -> dict[str, object]:
+        """The workload without the profiler, with prompts of its own; its figures are the honest ones.
+
+        Raises:
+            WorkloadError: a request failed.
+
+        """
+        self.progress.stage(f"unprofiled pass: {self.case.requests} requests, {self.case.conc} in flight")
+        with self.timed("unprofiled"):
+            before = await self.draft_counts()
+            load = self._keep(self.loads.measured("unprofiled"))
+            await self._run(load, "unprofiled pass")
+            load.check("unprofiled pass")
+            return {**load.figures(), **await self.accepted_since(before)}
+
+    async def accepted_since(self, before: DraftCounts) -> dict[str, object]:
+        """The acceptance of drafts since an earlier look."""
+        return (await self.draft_counts()).since(before, per_step=self.case.speculative_tokens)
+
+    async def draft_counts(self) -> DraftCounts:
+        """What became of draft tokens so far; asked outside the window only, since it occupies the engine."""
+        if not self.case.speculative_tokens:
+            return DraftCounts()
+        return await draft_counts(self.client)
 
     async def open(self) -> int:
         """Start the profiler and see every rank say so; returns the log's size before it.
@@ -80,15 +109,31 @@ class Window:
             await self._see_ranks_start(before)
         return before
 
-    async def run(self) -> Load:
+    async def run(self) -> Workload:
         """The measured requests; raises WorkloadError when one failed."""
         self.progress.stage(f"window {self.number}: {self.case.requests} requests, {self.case.conc} in flight")
         with self.timed("workload"):
-            load = self._load(f"window {self.number}", self.case.requests)
-            silence_s = min(_SILENCE_S, self.settings.workload_timeout)
-            patience = Patience(self.settings.workload_timeout, silence_s, lambda: load.progress, lambda: load.so_far)
-            await self.server.beside(load.run(), "workload", WorkloadError, patience, tick=self._tick("window", load))
+            load = self._keep(self.loads.measured(f"window {self.number}"))
+            await self._run(load, "workload", name="window")
         return load
+
+    def decoding(self) -> DecodingLoad:
+        """The measured requests as a load that goes on while the window opens and closes."""
+        load = self.loads.builtin(f"window {self.number}", self.case.requests)
+        self._keep(load)
+        return DecodingLoad(load, self.server, self.settings.workload_timeout)
+
+    async def _run(self, load: Workload, stage: str, *, name: str = "") -> None:
+        # In the window the shapes are warm; a client of its own may build prompts for minutes before it sends any.
+        limited = stage != "warm-up" and not load.may_be_silent
+        patience = Patience(
+            self.settings.workload_timeout,
+            min(_SILENCE_S, self.settings.workload_timeout) if limited else None,
+            lambda: load.progress,
+            lambda: load.so_far,
+        )
+        tick = _Tick(self.progress, name or stage, load)
+        await self.server.beside(load.run(), stage, WorkloadError, patience, tick=tick)
 
     def close(self) -> asyncio.Task[Reply | None]:
         """Ask for the end of the window. The answer (or its absence) is no evidence of files."""
@@ -111,40 +156,33 @@ class Window:
             seconds = round(clock.monotonic_s() - start_s, 3)
             self.stages.append({"stage": stage, "start_unix_s": round(wall_ns / 1e9, 3), "seconds": seconds})
 
-    def _load(self, purpose: str, count: int) -> Load:
-        # The slug and the number are part of the seed: no two windows of a server share a prompt.
-        seed = f"{self.case.slug}/{self.number}/{purpose}"
-        requests = requests_for(self.case, seed=seed, count=count, words_per_token=self.words_per_token)
-        load = Load(self.client, self.case.model, requests, self.case.conc, self.server.clock)
-        self._loads.append(load)
+    def _keep(self, load: _AnyLoad) -> _AnyLoad:
+        self._runs.append(load)
         return load
 
     @property
     def in_flight(self) -> int:
         """Requests that were sent and neither ended nor failed: the server may still be working on them."""
-        return sum(bool(s.start_s) and not s.done and not s.error for load in self._loads for s in load.streams)
-
-    def _tick(self, name: str, load: Load) -> _Tick:
-        return _Tick(self.progress, name, load)
+        return sum(load.in_flight for load in self._runs)
 
     async def _measure_tokenizer(self) -> None:
         """Scale words to tokens by one probe: only text can be sent, and tokenizers differ by some percent."""
-        probe = requests_for(self.case, seed=f"{self.case.slug}/{self.number}/tokenizer", count=1)[0]
+        probe = requests_for(self.case, seed=self.loads.seed("tokenizer"), count=1)[0]
         stream = Stream()
-        body: dict[str, object] = {
-            "model": self.case.model, "prompt": probe.prompt, "max_tokens": 1, "temperature": 0.0, "stream": True,
-        }  # fmt: skip
+        path, body = completion(self.case.model, probe, chat=self.loads.chat.used)
         patience = Patience(self.settings.workload_timeout)
-        call = self.client.stream("/v1/completions", body, stream)
+        call = self.client.stream(path, {**body, "max_tokens": 1}, stream)
         await self.server.beside(call, "warm-up", WorkloadError, patience)
         if stream.error:
             raise WorkloadError(f"the first request of the warm-up failed: {stream.error}", "", self.server.log.tail())
         if stream.prompt_tokens > 0:
-            self.words_per_token = probe.input_tokens / stream.prompt_tokens
+            self.loads.words_per_token = probe.input_tokens / stream.prompt_tokens
 
     async def _see_ranks_start(self, before: int) -> None:
         server, clock = self.server, self.server.clock
         wanted = len(server.ranks)
+        if not server.log_seen:  # an attached server whose log is not to be found: the files will tell
+            return
         start_s = clock.monotonic_s()
         while True:
             server.check("start_profile", WindowError, since=before)
@@ -179,8 +217,7 @@ class Window:
 class _Tick:
     progress: Progress
     name: str
-    load: Load
+    load: Workload
 
     def __call__(self) -> None:
-        done = sum(stream.done or bool(stream.error) for stream in self.load.streams)
-        self.progress.update(f"{self.name}: {done}/{len(self.load.streams)} requests done")
+        self.progress.update(f"{self.name}: {self.load.state}")

@@ -7,6 +7,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.simulator.aiter_log import log_untuned
 from pytest_atomtrace.simulator.argv import parse_argv
 from pytest_atomtrace.simulator.children import leak
 from pytest_atomtrace.simulator.controls import ControlError, Controls
@@ -67,6 +68,8 @@ def _serve(args: argparse.Namespace, controls: Controls, ledger: Ledger) -> int:
     leaking = controls.faults.get("leak_process")
     if leaking:
         leak(leaking.number(0, 300))
+    if controls.faults.get("untuned"):
+        log_untuned(launch.tp_size)
     children = launch.start()
     # the heavy import runs while the workers start
     from pytest_atomtrace.simulator import api_server

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from pytest_atomtrace.simulator.acceptance import mtp_metrics, mtp_stats
+from pytest_atomtrace.simulator.aiter_log import build_lines
 from pytest_atomtrace.simulator.completions import Completions
 from pytest_atomtrace.simulator.engines import Engines, UtilityTimeoutError
 from pytest_atomtrace.simulator.logs import log
@@ -41,6 +42,7 @@ class Server:
         self._active = 0
         self._received: list[int] = []
         self._wake = asyncio.Event()
+        self._build: asyncio.Task[None] | None = None
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -205,6 +207,9 @@ class Server:
             log(f"Failed to start profiling\nTraceback (most recent call last):\nTimeoutError: {error}")
             return web.json_response({"detail": f"Failed to start profiling: {error}"}, status=500)
         log("Profiling started")
+        build = self._faults.get("aiter_build")
+        if build:
+            self._build = asyncio.ensure_future(build_lines(build.number(0, 0.01)))
         return web.json_response({"status": "success", "message": "Profiling started"})
 
     async def _stop_profile(self, _: web.Request) -> web.Response:

@@ -25,6 +25,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "STEP_MS": ("1.0", "wall time of one step, in milliseconds"),
     "READY_DELAY_S": ("0", "time spent loading before the engines report ready, in seconds"),
     "FAULT": ("", "comma list of faults, `name[:arg[:arg]]`; see faults.py"),
+    "ONCE": ("", "file: FAULT strikes only the server that can make it, later ones are well"),
     "MUTATE": ("", "kernel mutations divided by `;`; see mutations.py"),
     "LAYERS": ("0", "number of model layers; 0: as the model's config says"),
     "GPUS": ("8", "number of GPUs that the machine pretends to have"),
@@ -33,6 +34,8 @@ TABLE: dict[str, tuple[str, str]] = {
     "ACCEPTANCE": ("0.65", "chance that a draft token is accepted (--spec-decode-acceptance-* win)"),
     "ERA": ("head", "labels and capture traces of `head` (August 2026) or `guide` (May 2026)"),
     "CAPTURES": ("16", "with --mark-trace: at most so many capture traces a rank, the smallest sizes first"),
+    "VRAM_TREE": ("", "root of a pretended machine on which workers hold GPU memory; see vram.py and driver.py"),
+    "VRAM_GIB": ("200", "what each worker holds there"),
     "SECOND_THREAD": ("0", "1: side streams and RCCL are launched by a second thread without a label"),
 }
 
@@ -63,6 +66,8 @@ class Controls:
     guide_era: bool
     captures: int
     second_thread: bool
+    vram_tree: str
+    vram_gib: float
     profiler_timeout_s: float
     profiler_more: bool
     process_prefix: str
@@ -96,7 +101,7 @@ class Controls:
                 launch_spread=float(raw["LAUNCH_SPREAD"]),
                 step_ms=float(raw["STEP_MS"]),
                 ready_delay_s=float(raw["READY_DELAY_S"]),
-                fault=raw["FAULT"],
+                fault=raw["FAULT"] if _first(raw["ONCE"]) else "",
                 mutate=mutate,
                 layers=int(raw["LAYERS"]),
                 gpus=int(raw["GPUS"]),
@@ -106,6 +111,8 @@ class Controls:
                 guide_era=raw["ERA"] == "guide",
                 captures=int(raw["CAPTURES"]),
                 second_thread=raw["SECOND_THREAD"] == "1",
+                vram_tree=raw["VRAM_TREE"],
+                vram_gib=float(raw["VRAM_GIB"]),
                 profiler_timeout_s=float(env.get("ATOM_PROFILER_TIMEOUT", "300")),
                 profiler_more=env.get("ATOM_PROFILER_MORE") == "1",
                 process_prefix=env.get("ATOM_PROCESS_NAME_PREFIX", "ATOM"),
@@ -114,6 +121,19 @@ class Controls:
             raise ControlError(str(error)) from None
         except ValueError as error:
             raise ControlError(f"control variable {PREFIX}*: {error}") from None
+
+
+def _first(path: str) -> bool:
+    """Whether this server is the one that its faults strike: it alone can create the file."""
+    if not path:
+        return True
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ControlError(f"{PREFIX}ONCE: {path}: {error.strerror}") from None
+    return True
 
 
 def main() -> None:

@@ -207,6 +207,8 @@ class Launch:
                 "eager_logits": self.eager_logits,
                 "capture": self._capture(),
                 "second": controls.second_thread,
+                "vram_tree": controls.vram_tree,
+                "vram_gib": controls.vram_gib,
                 "detailed": detailed,
                 "gpu": controls.gpu,
                 "gpus": controls.gpus,

@@ -107,4 +107,5 @@ def _option(item: str, option: str) -> tuple[str, str]:
         return key, value
     if key == "phase" and value in PHASES:
         return key, value
-    raise MutationError(f"mutation {item!r}: {option!r} is none of @rank=<n>, @step=<n>, @launch=<nonce>, @phase=<{'|'.join(PHASES)}>")
+    known = f"@rank=<n>, @step=<n>, @launch=<nonce>, @phase=<{'|'.join(PHASES)}>"
+    raise MutationError(f"mutation {item!r}: {option!r} is none of {known}")

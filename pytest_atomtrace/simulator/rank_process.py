@@ -21,9 +21,11 @@ from pytest_atomtrace.simulator.player import Player
 from pytest_atomtrace.simulator.programs import derive
 from pytest_atomtrace.simulator.sheets import Host
 from pytest_atomtrace.simulator.timeline import Timeline
+from pytest_atomtrace.simulator.vram import allocate, map_libraries
 from pytest_atomtrace.simulator.wire import Channel, ChannelClosedError
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Callable
 
 __all__ = ["main"]
@@ -40,10 +42,18 @@ class _Worker:
         self._before: dict[str, Any] | None = None
         self._start_ns = 0
         self._facts = self.facts()
+        self._mapped = self._take_memory(config["vram_tree"])
         self._model: dict[str, Any] = config["model_data"]
         derive(self._model["programs"], eager_logits=config["eager_logits"])
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
+
+    def _take_memory(self, tree: str) -> list[mmap.mmap]:
+        if not tree:
+            return []
+        leak = self._faults.on_rank("leak_vram", self._rank) is not None
+        allocate(tree, self._rank, gib=self._config["vram_gib"], leak=leak)
+        return map_libraries(tree)
 
     def capture(self) -> None:
         """Write the graphs' capture traces, as ATOM does before it is ready."""

@@ -107,10 +107,17 @@ class Rig:
         self.sessions.append(session)
         return session
 
-    def owner(self, *cases: Case, run: str = "one", watch: tuple[int, ...] = (), new_group: bool = False) -> Owner:
+    def owner(
+        self,
+        *cases: Case,
+        run: str = "one",
+        watch: tuple[int, ...] = (),
+        new_group: bool = False,
+        **settings: object,
+    ) -> Owner:
         """Start another process that obtains `cases` one after the other, each as if it were a run's only need."""
         order = {
-            "settings": self.settings.as_dict(),
+            "settings": {**self.settings.as_dict(), **settings},
             "cases": [case.as_dict() for case in cases],
             "run": self.token,
             "run_dir": str(self.tmp_path / "output" / "runs" / run),

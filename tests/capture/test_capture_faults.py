@@ -57,10 +57,14 @@ ROWS = (
 )  # fmt: skip
 
 #: Faults that a capture must survive.
-HARMLESS = ("late_ready:1", "slow_rank:1:2", "stop_timeout", "async_stop", "ignore_sigterm", "leak_process")
+HARMLESS = ("late_ready:1", "slow_rank:1:2", "stop_timeout", "async_stop", "ignore_sigterm", "leak_process", "untuned")
 
-#: Faults of a trace's content: capture takes them as they are, health finds them.
-CONTENT = {"no_kernels", "lossy_graph", "empty_steps", "missing_label", "row_cap"}
+#: Faults of a capture's content: it is taken as it is, health finds them.
+CONTENT = {"no_kernels", "lossy_graph", "empty_steps", "missing_label", "row_cap", "aiter_build"}
+
+
+#: Faults that need a machine with GPUs: tests of the lease and the memory have one.
+GPU = {"leak_vram"}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)
@@ -95,7 +99,7 @@ def test_a_capture_survives_what_is_harmless(rig: Rig, fault: str) -> None:
 
 def test_every_fault_of_the_simulator_has_its_test() -> None:
     tested = {row.fault.partition(":")[0] for row in ROWS} | {name.partition(":")[0] for name in HARMLESS}
-    assert tested | CONTENT == set(FAULTS)
+    assert tested | CONTENT | GPU == set(FAULTS)
 
 
 def test_a_taken_port_is_named_and_nothing_is_launched(rig: Rig) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_atomtrace.capture.acceptance import DraftCounts, draft_counts
 from pytest_atomtrace.capture.clock import SYSTEM_CLOCK
 from pytest_atomtrace.capture.http import Client, Reply, Stream, TransportError, free_port, port_is_taken
 from pytest_atomtrace.capture.prompts import Request
@@ -113,6 +114,7 @@ def test_an_event_of_a_megabyte_is_read() -> None:
         ([HEAD, event("a")], "ended after 1 chunks without [DONE]"),
         ([HEAD, event("a"), usage(1)], "without [DONE]"),
         ([HEAD, b"data: {broken\n\n"], "an event is not JSON: '{broken'"),
+        ([HEAD, b"data: " + b"[" * 2000 + b"\n\n"], "an event is not JSON"),
         ([HEAD, b"data: [1, 2]\n\n"], "an event is list, not an object"),
         ([HEAD, b'data: {"error": {"message": "out of blocks"}}\n\n'], "the server sent an error"),
         ([HEAD, b"\n" * 10], "without [DONE]"),
@@ -240,3 +242,168 @@ def test_a_quantile_is_a_value_that_the_share_does_not_exceed(values: list[float
     value = quantile(ordered, share)
     assert value in values
     assert sum(v <= value for v in ordered) >= share * len(ordered) - 1e-9
+
+
+# What no server should send
+
+
+def exchanged(*pieces: bytes) -> Reply | TransportError:
+    answer: list[Reply | TransportError] = []
+
+    async def talk(client: Client) -> None:
+        try:
+            answer.append(await asyncio.wait_for(client.get("/v1/models", timeout_s=8), 10))
+        except TransportError as error:
+            answer.append(error)
+
+    with_server([list(pieces)], talk)
+    return answer[0]
+
+
+STATUS_LINES = (
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 999 \r\n",
+    b"HTTP/9 200 OK\r\n",
+    b"ICY 200 OK\r\n",
+    b"HTTP/1.1 abc\r\n",
+    b"",
+)
+HEADERS = (
+    b"Content-Length: 5\r\n", b"Content-Length: -5\r\n", b"Content-Length: 99999999999999999999\r\n",
+    b"Content-Length: 3\r\nContent-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n", b"no colon here\r\n",
+    b"Content-Encoding: gzip\r\n", b"X: " + b"y" * 20000 + b"\r\n", b"\x00: \xff\r\n", b"",
+)  # fmt: skip
+BODIES = (
+    b"",
+    b"{}",
+    b"{broken",
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"zz\r\n",
+    b"\x1f\x8b\x08garbage",
+    b"\xff\xfe\x00",
+    b"[" * 2000,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    status=st.sampled_from(STATUS_LINES),
+    headers=st.lists(st.sampled_from(HEADERS), max_size=3),
+    body=st.sampled_from(BODIES) | st.binary(max_size=64),
+    cut=st.integers(0, 60),
+)
+def test_malformed_http_is_an_answer_or_a_transport_error_in_time(
+    status: bytes, headers: list[bytes], body: bytes, cut: int
+) -> None:
+    text = status + b"".join(headers) + b"\r\n" + body
+    answer = exchanged(text[: len(text) - cut])
+    if isinstance(answer, TransportError):
+        assert "GET /v1/models" in str(answer)
+    else:
+        assert isinstance(answer.fields, dict)
+        assert answer.reason.startswith("HTTP ")
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_damaged_event_stream_ends_in_tokens_or_in_a_reason(data: st.DataObject) -> None:
+    text = bytearray(GOOD)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        end = min(len(text), at + data.draw(st.integers(0, 30)))
+        text[at:end] = data.draw(
+            st.sampled_from([b"", b"\n", b"\n\n", b"data:", b"\xff", b"null", b"{", b"]", b"9" * 400])
+        )
+    stream = streamed(HEAD, bytes(text))
+    assert stream.done or stream.error
+    assert stream.completion_tokens >= 0
+
+
+@pytest.mark.parametrize("megabytes", [1, 9])
+def test_long_lines_are_read_up_to_a_limit_and_then_refused(megabytes: int) -> None:
+    stream = streamed(HEAD, *[b"data: " + b"x" * (1 << 20)] * 1, *[b"x" * (1 << 20)] * (megabytes - 1), b"\n", DONE)
+    wanted = "an event is not JSON" if megabytes == 1 else "an event of more than 8,388,608 bytes"
+    assert wanted in stream.error
+
+
+def test_many_events_of_a_megabyte_do_not_pile_up() -> None:
+    stream = streamed(HEAD, *[event("x" * (1 << 20))] * 6, usage(6), DONE)
+    assert (stream.error, stream.completion_tokens, stream.chunks) == ("", 6, 6)
+
+
+@pytest.mark.parametrize("after", [0, len(HEAD), len(HEAD) + 40])
+def test_a_connection_that_is_reset_is_told(after: int) -> None:
+    """RST instead of FIN, before the head, after it, and within an event."""
+    into = Stream()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall((HEAD + GOOD)[:after])
+        time.sleep(0.05)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        connection.close()
+
+    async def main() -> None:
+        async with Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            await asyncio.wait_for(client.stream("/v1/completions", {}, into), 10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        asyncio.run(main())
+        thread.join(10)
+    assert into.error
+    assert not into.done
+
+
+def test_a_server_that_shuts_its_side_and_does_not_read_ends_the_request() -> None:
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.shutdown(socket.SHUT_WR)
+        closed.wait(10)
+        connection.close()
+
+    async def main() -> None:
+        async with Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            with pytest.raises(TransportError, match="POST /v1/completions"):
+                await client.post("/v1/completions", {"prompt": "x " * (4 << 20)}, timeout_s=8)
+
+    closed = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        asyncio.run(main())
+        closed.set()
+        thread.join(10)
+
+
+def json_answer(value: object) -> list[bytes]:
+    body = json.dumps(value).encode()
+    return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[], 5, None, {}, {"total_draft_tokens": "7"}, {"total_draft_tokens": 7}, {"total_draft_tokens": [1], "x": {}}],
+)
+def test_counters_of_drafts_in_another_shape_are_no_counters(value: object) -> None:
+    found: list[DraftCounts] = []
+
+    async def talk(client: Client) -> None:
+        found.append(await draft_counts(client))
+
+    with_server([json_answer(value)], talk)
+    assert found == [DraftCounts()]
+
+
+def test_the_role_that_opens_a_chat_answer_is_no_token() -> None:
+    def chat(**delta: object) -> bytes:
+        return (
+            b"data: "
+            + json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}).encode()
+            + b"\n\n"
+        )
+
+    stream = streamed(HEAD, chat(role="assistant", content=""), chat(content="a"), chat(content="b"), usage(2), DONE)
+    assert (stream.error, stream.chunks) == ("", 2)

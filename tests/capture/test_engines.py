@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_atomtrace.capture.availability import EngineChoice, choose_engine, visible_gpus
+from pytest_atomtrace.capture.availability import EngineChoice, choose_engine
 from pytest_atomtrace.capture.engines import AtomEngine, engine_of, ranks_of, server_arguments
 from pytest_atomtrace.capture.prompts import requests_for
 from pytest_atomtrace.cases.case import Case
 from pytest_atomtrace.settings import Settings
 from pytest_atomtrace.simulator.argv import parse_argv
 from tests.capture.conftest import small_case
+from tests.capture.machines import FakeMachine
 
 
 def arguments(case: Case) -> list[str]:
@@ -47,12 +48,14 @@ def test_the_environment_is_the_cases_over_ours_without_what_binds_a_profiler_el
     }  # fmt: skip
     case = small_case(env={"ATOM_MOE_GU_ITLV": "1"})
     engine = AtomEngine(python="/opt/python", root="/opt/atom")
-    launch = engine.launch(case, trace_dir=Path("/t"), port=1, base_env=base, token="run-7")
+    launch = engine.launch(case, trace_dir=Path("/w/trace"), port=1, base_env=base, token="run-7")
     assert launch.argv[:3] == ("/opt/python", "-m", "atom.entrypoints.openai_server")
     assert launch.env == {
         "PATH": "/bin", "AITER_LOG_LEVEL": "DEBUG", "PYTHONPATH": "/opt/atom:/p", "ATOM_PROFILER_MORE": "0",
         "ATOM_MOE_GU_ITLV": "1", "ATOMTRACE_RUN_TOKEN": "run-7", "PYTHONUNBUFFERED": "1",
+        "KINETO_CONFIG": "/w/kineto.conf",
     }  # fmt: skip
+    assert launch.files == {Path("/w/kineto.conf"): "ROCTRACER_MAX_EVENTS=20000000\n"}
 
 
 def test_more_detail_is_asked_of_the_server_and_not_of_the_client() -> None:
@@ -101,17 +104,13 @@ def test_a_package_that_is_only_called_atom_is_not_atom(tmp_path: Path, monkeypa
         assert "ATOM is not importable" not in str(choose_engine(chosen))
 
 
-def test_gpus_are_the_nodes_with_simds_and_need_the_drivers_device(tmp_path: Path) -> None:
-    for number, simds in enumerate((0, 1024, 1024)):
-        node = tmp_path / "nodes" / str(number)
-        node.mkdir(parents=True)
-        (node / "properties").write_text(f"cpu_cores_count 96\nsimd_count {simds}\n")
-    (tmp_path / "nodes" / "3").mkdir()
-    device = tmp_path / "kfd"
-    assert visible_gpus(device=device, nodes=tmp_path / "nodes") == 0
-    device.touch()
-    assert visible_gpus(device=device, nodes=tmp_path / "nodes") == 2
-    assert visible_gpus(device=device, nodes=tmp_path / "none") == 0
+def test_auto_is_the_real_engine_where_both_atom_and_a_gpu_are(tmp_path: Path) -> None:
+    FakeMachine(tmp_path / "machine").build()
+    (tmp_path / "atom" / "entrypoints").mkdir(parents=True)
+    there = Settings(root=str(tmp_path), machine_root=str(tmp_path / "machine"))
+    assert choose_engine(there) == EngineChoice("atom")
+    (tmp_path / "machine" / "dev" / "kfd").unlink()
+    assert "no AMD GPU is visible (there is no" in str(choose_engine(there))
 
 
 @settings(max_examples=50, deadline=None)

@@ -43,7 +43,7 @@ class Kept:
     env: dict[str, str]
 
     def acquire(self) -> bool:
-        reply = self.link.request("acquire", path=str(self.folder / "gpus.lock"), holder={"user": "me"})
+        reply = self.link.request("acquire", paths=[str(self.folder / "gpus.lock")], holder={"user": "me"})
         return reply["acquired"] is True
 
     def launch(self, code: str) -> Identity:
@@ -100,7 +100,7 @@ def test_a_second_keeper_is_told_who_holds_the_lease(kept: Kept, tmp_path: Path)
     assert kept.acquire(), "asking again is harmless"
     other = KeeperLink.start([Identity.own()], env=kept.env, log=tmp_path / "other.log")
     try:
-        reply = other.request("acquire", path=str(tmp_path / "gpus.lock"), holder={})
+        reply = other.request("acquire", paths=[str(tmp_path / "gpus.lock")], holder={})
         assert reply["acquired"] is False
         holder = reply["holder"]
         assert isinstance(holder, dict)

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_atomtrace.capture.clock import Clock
 from pytest_atomtrace.capture.identity import Identity
-from pytest_atomtrace.capture.locks import HostLock, read_holder, shared_directory
+from pytest_atomtrace.capture.locks import HostLock, LockSet, SharedNote, is_locked, read_holder, shared_directory
 from pytest_atomtrace.capture.tickets import TicketQueue
 from pytest_atomtrace.errors import LeaseError
 
@@ -101,13 +101,85 @@ def test_a_releaser_goes_behind_those_who_waited(tmp_path: Path) -> None:
     assert queue.waiting() == [waiting, again]
 
 
-@pytest.mark.parametrize("start", [0, 1])
-def test_the_ticket_of_a_dead_process_is_removed_even_if_its_pid_lives_again(tmp_path: Path, start: int) -> None:
+def test_the_ticket_of_a_dead_process_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from pytest_atomtrace.capture.tickets import TicketQueue\n"
+        "from pytest_atomtrace.capture.identity import Identity\n"
+        "ticket = TicketQueue(pathlib.Path(sys.argv[1])).take(Identity.own(), {}); print(ticket.path, flush=True)\n"
+        "sys.stdin.read()"
+    )
     queue = TicketQueue(tmp_path / "queue")
-    dead = queue.take(Identity(os.getpid(), start), {})
-    mine = queue.take(Identity.own(), {})
+    argv = [sys.executable, "-c", code, str(tmp_path / "queue")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        path = tmp_path / "queue" / other.stdout.readline().strip()
+        mine = queue.take(Identity.own(), {})
+        assert [ticket.path for ticket in queue.ahead_of(mine)] == [path]
+        other.kill()
+        other.wait()
     assert queue.ahead_of(mine) == []
-    assert not dead.path.exists()
+    assert not path.exists()
+
+
+def test_a_waiter_whose_pid_means_nothing_here_keeps_its_turn(tmp_path: Path) -> None:
+    # As seen from another container: no process of ours has that pid, and yet its waiter lives.
+    queue = TicketQueue(tmp_path / "queue")
+    elsewhere = queue.take(Identity(2**22 + 7, 1), {})
+    mine = queue.take(Identity.own(), {})
+    assert queue.ahead_of(mine) == [elsewhere]
+    elsewhere.drop()
+    assert queue.ahead_of(mine) == []
+
+
+def test_who_wants_many_gpus_is_not_overtaken_by_those_who_want_one_of_them(tmp_path: Path) -> None:
+    queue = TicketQueue(tmp_path / "queue")
+    own = Identity.own()
+    holder = queue.take(own, {}, wants=["gpu-a"])
+    many = queue.take(own, {}, wants=["gpu-a", "gpu-b"])
+    one = queue.take(own, {}, wants=["gpu-b"])
+    apart = queue.take(own, {}, wants=["gpu-c"])
+    assert queue.ahead_of(many) == [holder]
+    assert queue.ahead_of(one) == [many], "gpu-b is free, and yet it is the turn of who waits for both"
+    assert queue.ahead_of(apart) == [], "disjoint sets do not wait for each other"
+    anything = queue.take(own, {})
+    assert queue.ahead_of(anything) == [holder, many, one, apart]
+
+
+def test_several_locks_are_taken_all_or_none(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / name for name in ("gpu-a.lock", "gpu-b.lock", "gpu-c.lock"))
+    first, second, third = LockSet([b, c]), LockSet([c, a]), LockSet([a])
+    assert first.try_acquire({"user": "alice"}) is None
+    assert second.try_acquire({"user": "bob"}) == c
+    assert not is_locked(a)
+    assert third.try_acquire({"user": "carol"}) is None, "what bob took on the way he gave back"
+    first.release()
+    assert second.try_acquire({"user": "bob"}) == a
+    third.release()
+    assert second.try_acquire({"user": "bob"}) is None
+    assert second.held
+    assert [read_holder(path).get("user") for path in (a, b, c)] == ["bob", None, "bob"]
+    second.release()
+
+
+def test_a_lock_that_cannot_be_opened_leaves_none_held(tmp_path: Path) -> None:
+    (tmp_path / "gpu-b.lock").mkdir()
+    locks = LockSet([tmp_path / "gpu-b.lock", tmp_path / "gpu-a.lock"])
+    with pytest.raises(LeaseError, match=r"gpu-b.lock cannot be opened"):
+        locks.try_acquire({})
+    assert not is_locked(tmp_path / "gpu-a.lock")
+
+
+def test_a_note_is_kept_for_the_next_holder_whatever_the_umask(tmp_path: Path) -> None:
+    note = SharedNote(tmp_path / "gpu-a.level")
+    assert note.read() == ""
+    before = os.umask(0o077)
+    try:
+        note.write("a longer text")
+        note.write("short")
+    finally:
+        os.umask(before)
+    assert note.read() == "short"
+    assert stat.S_IMODE(note.path.stat().st_mode) == 0o666
 
 
 def test_foreign_files_in_the_queue_are_left_alone(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_an_attempt_whose_owner_died_is_a_failure_of_the_case(rig: Rig) -> None:
     ("fields", "message"),
     [
         ({"bench_args": ("--burstiness", "1")}, "no benchmark arguments"),
-        ({"chat_template": True}, "chat template"),
+        ({"bench_args": ("--profile",)}, "no benchmark arguments"),
     ],
 )
 def test_what_the_built_in_workload_cannot_do_is_refused_before_a_launch(

@@ -1,0 +1,159 @@
+"""Capturing from a server that somebody else runs: verified, never launched, stopped or cleaned."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pytest_atomtrace.capture.engines import Launch, ranks_of
+from pytest_atomtrace.capture.http import Client, TransportError
+from pytest_atomtrace.capture.identity import Identity
+from pytest_atomtrace.capture.life import AttachedLife, listener_of, log_of
+from pytest_atomtrace.capture.ready import wait_until_ready
+from pytest_atomtrace.capture.redact import Redactor
+from pytest_atomtrace.capture.server import Server
+from pytest_atomtrace.capture.serverlog import ServerLog
+from pytest_atomtrace.errors import LaunchError, WindowError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_atomtrace.capture.clock import Clock
+    from pytest_atomtrace.capture.keeper_link import KeeperLink
+    from pytest_atomtrace.capture.progress import Progress
+    from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.settings import Settings
+
+__all__ = ["AttachEngine", "attach_server", "lock_name_of", "refuse_open_window"]
+
+_LOCAL = ("127.0.0.1", "localhost", "::1", "0.0.0.0")  # noqa: S104  # recognised, never bound
+_ASK_S = 330.0
+
+
+class AttachEngine:
+    """The engine that launches nothing."""
+
+    name = "attach"
+
+    def launch(  # a method of the protocol, never called
+        self,
+        case: Case,
+        *,
+        trace_dir: Path,
+        port: int,
+        base_env: Mapping[str, str],
+        token: str,  # noqa: ARG002
+    ) -> Launch:
+        """Refuse: what is asked for does not exist here."""
+        raise LaunchError("an attached server is not launched", f"It serves {case.model} or it does not.")
+
+
+def lock_name_of(url: str) -> str:
+    """Name of the lock of an attached server: two runs that reach it by one address take turns."""
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname in _LOCAL else parts.hostname or "unknown"
+    return f"attach-{host}-{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def attach_server(
+    case: Case,
+    *,
+    work: Path,
+    env: Mapping[str, str],
+    link: KeeperLink,
+    settings: Settings,
+    progress: Progress,
+    clock: Clock,
+) -> Server:
+    """The running server as a `Server`, after a look at what it serves; nothing of it is touched.
+
+    Its process and log are used where they can be seen: a local server of this user whose output goes to a file.
+
+    Raises:
+        LaunchError: it does not answer, or serves another model or parallelism.
+        WindowError: somebody has a window open on it.
+
+    """
+    trace_dir = Path(settings.attach_trace_dir)
+    if not trace_dir.is_dir():
+        raise LaunchError(
+            f"--atom-attach-trace-dir: {trace_dir} is no directory",
+            "Name the --torch-profiler-dir that the server was started with; it must be visible on this machine.",
+        )
+    parts = urlsplit(settings.attach)
+    identity = listener_of(parts.port or 80) if parts.hostname in _LOCAL else None
+    life = AttachedLife(identity)
+    redactor = Redactor(env)
+    path = log_of(life.pids())
+    log = ServerLog(work / "none.log", redactor)
+    progress.stage(f"attaching to {settings.attach} (log: {path or 'not to be seen'})")
+    if path is not None:
+        _refuse_unfinished(path, redactor)
+        log.follow(path, from_end=True)
+    server = Server(
+        engine="attach",
+        case=case,
+        launch=Launch((), {}),
+        identity=identity or Identity(0, 0),
+        url=settings.attach.rstrip("/"),
+        trace_dir=trace_dir,
+        ranks=ranks_of(case),
+        log=log,
+        link=link,
+        redactor=redactor,
+        clock=clock,
+        life=life,
+        attached=True,
+    )
+    asyncio.run(_verify(server, settings, progress))
+    return server
+
+
+async def _verify(server: Server, settings: Settings, progress: Progress) -> None:
+    async with Client(server.url, clock=server.clock) as client:
+        try:
+            await client.get("/v1/models", timeout_s=settings.workload_timeout)
+        except TransportError as error:
+            raise LaunchError(
+                f"no server answers at {server.url}: {error}",
+                "Start one with --torch-profiler-dir, or leave --atom-attach out to have one launched.",
+            ) from error
+    await wait_until_ready(server, settings, progress)
+
+
+def _refuse_unfinished(path: Path, redactor: Redactor) -> None:
+    """Every rank says when its window begins and when it ended: more beginnings than ends is an open window."""
+    history = ServerLog(path, redactor)
+    history.poll()
+    begun, ended = len(history.events("profiler_started")), len(history.events("profiler_stopped"))
+    if begun > ended:
+        raise WindowError(
+            f"somebody has a profiler window open on the server: {begun} starts and {ended} stops are in {path}",
+            "Close it (POST /stop_profile) if it is yours and forgotten; nothing was sent to the server.",
+            history.tail(),
+        )
+
+
+async def refuse_open_window(server: Server, client: Client) -> None:
+    """Where the log is out of sight, find an open window by closing it: that is a no-op where there is none.
+
+    Raises:
+        WindowError: a window was open; it is closed now and its files are in the server's directory.
+
+    """
+    if server.log_seen:
+        return
+    try:
+        reply = await client.post("/stop_profile", timeout_s=_ASK_S)
+    except TransportError as error:
+        raise WindowError(f"the server does not answer to /stop_profile: {error}") from error
+    traces = reply.fields.get("traces")
+    rows = [row for row in traces if isinstance(row, dict)] if isinstance(traces, list) else []
+    busy = [row for row in rows if isinstance(row.get("elapsed"), (int, float)) and float(str(row["elapsed"])) > 0]
+    if busy:
+        raise WindowError(
+            f"somebody had a profiler window open on the server; it was exported to {busy[0].get('trace_dir')}",
+            "Its log cannot be seen from here, so the window could only be found by closing it.",
+        )
