@@ -6,6 +6,7 @@ import datetime as dt
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def document(
     """The whole of RESULTS.md."""
     parts = ["# Results", _preface(rounds), "## Machine", _machine(python)]
     for traces in sets:
-        parts += [f"## {traces.title}", _table(traces), _ratios(traces)]
+        parts += [f"## {traces.title}", _table(traces), _ratios(traces), _company(traces)]
     parts += ["## Memory at one and ten times the events", _growth(growth, growth_of)]
     parts += [f"## Where the time of one process goes ({growth_of[1].key})", _phases(phases)]
     parts += ["## Loading the plugin", _load(load_cost)]
@@ -120,6 +121,16 @@ def _ratios(traces: Set) -> str:
             f"- {o.name} / ours: {o.median / one:.1f} (1 process), {o.median / two:.1f} (2 processes)" for o in others
         ]
     return "\n".join(lines)
+
+
+def _company(traces: Set) -> str:
+    """What else ran: times taken in company are too long, and ours (more memory traffic) suffer more than C++."""
+    if not traces.strangers:
+        return ""
+    return (
+        f"Before each run of this table other processes took {statistics.median(traces.strangers):.1f} cores "
+        f"(median; {max(traces.strangers):.1f} at most)."
+    )
 
 
 def _own(outcome: Outcome) -> bool:

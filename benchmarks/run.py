@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +51,17 @@ class Outcome:
         return statistics.median(self.seconds) if self.seconds else 0.0
 
 
+def _strangers() -> float:
+    """Processor time that others take, in cores, over a moment in which nothing of ours runs."""
+
+    def busy() -> int:
+        return sum(map(int, Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:4]))
+
+    before = busy()
+    time.sleep(0.2)
+    return (busy() - before) / os.sysconf("SC_CLK_TCK") / 0.2
+
+
 @dataclass
 class Set:
     """One set of traces with everyone's outcome."""
@@ -58,6 +71,7 @@ class Set:
     traces: list[Path]
     text_bytes: int
     outcomes: list[Outcome] = field(default_factory=list)
+    strangers: list[float] = field(default_factory=list)
 
     def median(self, name: str) -> float:
         """A contender's median, 0 if it has none."""
@@ -118,6 +132,7 @@ def _compete(everyone: Sequence[Contender], traces: Set, rounds: int, slow_round
         for contender, outcome in pairs:
             if outcome.absent or (contender.slow and number >= slow_rounds):
                 continue
+            traces.strangers.append(_strangers())
             _once(contender, outcome, traces.traces, reference)
             print(f"{traces.key} {number + 1}/{rounds} {contender.name}: {outcome.seconds[-1:]} {outcome.verdict}",
                   file=sys.stderr)  # fmt: skip

@@ -33,6 +33,7 @@ from pytest_atomtrace.errors import (
 
 if TYPE_CHECKING:
     from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.verdicts.bench import Bench
     from pytest_atomtrace.verdicts.kernels import KernelTable
     from pytest_atomtrace.verdicts.outcome import Outcome
     from pytest_atomtrace.verdicts.steps import Steps, Timing
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AtomTraceError",
+    "Bench",
     "Case",
     "ConfigError",
     "EmptyTraceError",
@@ -69,6 +71,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Bench": "verdicts.bench",
     "Case": "cases.case",
     "KernelTable": "verdicts.kernels",
     "Outcome": "verdicts.outcome",

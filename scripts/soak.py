@@ -9,6 +9,7 @@ pytest-xdist. Exit status 1 if anything is left.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ import time
 import uuid
 from pathlib import Path
 
+from pytest_atomtrace.capture.http import port_is_taken
 from pytest_atomtrace.capture.identity import descendants, environ_holders, process_table
 from pytest_atomtrace.capture.locks import HostLock
 from pytest_atomtrace.capture.session import CaptureSession, RunInfo
@@ -55,10 +57,9 @@ def figures() -> dict[str, int]:
     }
 
 
-def listening() -> set[str]:
-    """Local TCP ports that somebody listens on."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {row[1] for row in rows if row[3] == "0A"}
+def ports_of(ledger: Path) -> set[int]:
+    """The ports that the servers of this soak were given."""
+    return {int(json.loads(line)["port"]) for line in ledger.read_text().splitlines()} if ledger.exists() else set()
 
 
 def sequential(count: int, folder: Path, token: str) -> list[str]:
@@ -109,7 +110,7 @@ def distributed(count: int, workers: int, folder: Path, token: str) -> list[str]
     return [] if done.returncode == 0 else [f"pytest ended with {done.returncode}: {done.stdout[-2000:]}"]
 
 
-def left_behind(folder: Path, name: str, token: str, ports: set[str]) -> list[str]:
+def left_behind(folder: Path, name: str, token: str, ports: set[int]) -> list[str]:
     """Processes, locks, tickets, temporary files and ports that are still there."""
     problems = [f"process {pid} lives" for pid in environ_holders(name, token)]
     for path in (folder / "locks").rglob("*.lock"):
@@ -124,7 +125,7 @@ def left_behind(folder: Path, name: str, token: str, ports: set[str]) -> list[st
         if path.is_file() and PARTIAL.search(path.name) and path.name != ".gitignore"
     ]
     problems += [f"trace directory {path}" for path in folder.glob("**/servers/*/launch-*/trace")]
-    return problems + [f"port {port} is listened on" for port in sorted(listening() - ports)]
+    return problems + [f"port {port} is listened on" for port in sorted(ports) if port_is_taken(port)]
 
 
 def main() -> int:
@@ -136,15 +137,17 @@ def main() -> int:
     if not 3 <= options.captures <= LIMIT:
         parser.error(f"captures: 3 to {LIMIT}")
     os.environ |= {"ATOMTRACE_SIM_LAYERS": "2", "ATOMTRACE_SIM_SEED": "1"}
-    token, ports = f"soak-{uuid.uuid4().hex}", listening()
+    token = f"soak-{uuid.uuid4().hex}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        ledger = folder / "ledger.jsonl"
+        os.environ["ATOMTRACE_SIM_LEDGER"] = str(ledger)
         if options.workers:
             problems = distributed(options.captures, options.workers, folder, token)
-            problems += left_behind(folder, "SOAK_TOKEN", token, ports)
+            problems += left_behind(folder, "SOAK_TOKEN", token, ports_of(ledger))
         else:
             problems = sequential(options.captures, folder, token)
-            problems += left_behind(folder, "ATOMTRACE_RUN_TOKEN", token, ports)
+            problems += left_behind(folder, "ATOMTRACE_RUN_TOKEN", token, ports_of(ledger))
     print("\n".join(problems) or f"{options.captures} captures, nothing left")
     return 1 if problems else 0
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _WIDTH = 150
 # Long enough that health has interior steps to look at.
 _CONTENT_CASE = {"osl": 60}
+# A cap that this short window reaches.
+_STRONGER = {"row_cap": "row_cap:0:1500"}
 
 
 def main(names: list[str]) -> int:
@@ -36,7 +38,7 @@ def main(names: list[str]) -> int:
     rows: list[tuple[str, Mapping[str, object], Mapping[str, object]]] = [
         *((row.fault, row.settings, row.case) for row in ROWS),
         *((fault, {}, {}) for fault in HARMLESS),
-        *((fault, {}, _CONTENT_CASE) for fault in sorted(CONTENT)),
+        *((_STRONGER.get(fault, fault), {}, _CONTENT_CASE) for fault in sorted(CONTENT)),
     ]
     chosen = [row for row in rows if not names or row[0].partition(":")[0] in names]
     left = 0

@@ -37,16 +37,9 @@ class AttachEngine:
 
     name = "attach"
 
-    def launch(  # a method of the protocol, never called
-        self,
-        case: Case,
-        *,
-        trace_dir: Path,
-        port: int,
-        base_env: Mapping[str, str],
-        token: str,  # noqa: ARG002
-    ) -> Launch:
+    def launch(self, case: Case, *, trace_dir: Path, port: int, base_env: Mapping[str, str], token: str) -> Launch:
         """Refuse: what is asked for does not exist here."""
+        del trace_dir, port, base_env, token
         raise LaunchError("an attached server is not launched", f"It serves {case.model} or it does not.")
 
 

@@ -189,7 +189,7 @@ def test_a_script_whose_server_dies_is_an_error_of_the_launch(
     monkeypatch.setenv("STANDIN_LOG", str(tmp_path / "script-server.log"))
     atom.sim(FAULT="die_loading:3")
     case = small_case(tp=1)
-    with pytest.raises(LaunchError, match="everything that it started are gone|memory does not suffice"):
+    with pytest.raises(LaunchError, match=r"everything that it started are gone|memory does not suffice"):
         atom.session_with(atom_settings(launcher="script")).obtain(case, needed=[case], test_id="t")
     atom.assert_nothing_left()
 
@@ -198,7 +198,7 @@ def test_an_argument_that_the_script_would_tear_apart_is_refused(atom: Rig) -> N
     case = small_case(server_args=("--hf-overrides", '{"a": 1}'))
     with pytest.raises(LaunchError, match=r"would tear '\{\"a\": 1\}' apart.*\n?.*unquoted"):
         atom.session_with(atom_settings(launcher="script")).obtain(case, needed=[case], test_id="t")
-    with pytest.raises(LaunchError, match="needs ATOM's checkout"):
+    with pytest.raises(LaunchError, match=r"needs ATOM's checkout"):
         engine_of(Settings(launcher="script"), "atom").launch(
             small_case(), trace_dir=Path("/t/trace"), port=1, base_env={}, token="t"
         )

@@ -18,7 +18,7 @@ MOE = "(256, 64, 7168, 256, 384, 6, 'ActivationType.Silu', 'torch.bfloat16', Tru
 LINES = (
     "[aiter] shape is M:64, N:512, K:7168, not found tuned config in /tmp/aiter_configs/bf16_tuned_gemm.csv, will use",
     "[aiter] shape is M:64, N:512, K:7168, not found tuned config in /tmp/aiter_configs/bf16_tuned_gemm.csv, will use",
-    "[aiter] shape is M:512, N:5120, K:17408, q_dtype_w:torch.float8_e4m3fn, not found tuned config in /x/a8w8.csv, will",
+    "[aiter] shape is M:512, N:512, K:1740, q_dtype_w:torch.float8_e4m3fn, not found tuned config in /x/a8w8.csv, w",
     "[aiter] shape is M:1, N:2, K:3, not found tuned config in CKGEMM or asmGEMM, will use default config!",
     "[aiter] shape is M:1, N:2, K:3, found padded_M: 16, N:2, K:3 is tuned on cu_num = 256 in /x/a8w8.csv",
     f"[aiter] [fused_moe] using 2stage default for {MOE}",
@@ -47,7 +47,9 @@ def test_lines_of_aiter_become_rows_with_op_and_shape_and_each_once(tmp_path: Pa
     ]
     assert facts["moe_defaults"] == [{"stages": "2", "shape": MOE, "lines": 1, "in_window": False}]
     assert facts["batons"] == [{"path": "/opt/aiter/jit/build/lock_module_a", "lines": 1, "in_window": False}]
-    finished, running = facts["builds"]  # type: ignore[misc]
+    builds = facts["builds"]
+    assert isinstance(builds, list)
+    finished, running = builds
     begin = sum(len(line) + 1 for line in LINES[:7])
     assert (finished["module"], finished["begin_byte"], finished["cost_s"]) == ("module_a", begin, 57.8)
     assert (running["module"], running["end_byte"]) == ("module_b", None)

@@ -38,7 +38,9 @@ def test_a_transient_failure_gets_one_fresh_launch_and_the_manifest_tells_of_bot
     session = rig.session()
     capture = session.obtain(case, needed=[case, sister], test_id="t")
     assert rig.launches() == 2
-    [attempt] = capture.manifest["attempts"]  # type: ignore[misc]
+    attempts = capture.manifest["attempts"]
+    assert isinstance(attempts, list)
+    [attempt] = attempts
     assert attempt["about"].startswith(about)
     assert attempt["error"] == error
     assert attempt["reason"] in {row.reason for row in TRANSIENT}

@@ -1,4 +1,4 @@
-"""Run a module of an ATOM checkout where torch, aiter and friends are not installed: ``without_gpus.py -m MODULE ARGS``.
+"""Run a module of an ATOM checkout without torch, aiter and friends: ``without_gpus.py -m MODULE ARGS``.
 
 Packages that cannot be found are answered with empty stand-ins, which is enough to build argument parsers and to
 send requests. The tokenizer is one of words, so that no model's files are needed. ``-m parse`` reads command lines
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 WANTED = (
-    "torch", "transformers", "aiter", "triton", "zmq", "zmq.asyncio", "msgpack", "uvloop", "fastapi", "uvicorn",
-    "pydantic", "huggingface_hub", "tqdm", "cachetools", "cloudpickle", "openai", "xgrammar", "setproctitle", "PIL", "prometheus_client", "xxhash", "openpyxl", "einops", "safetensors",
+    "torch", "transformers", "aiter", "triton", "zmq", "zmq.asyncio", "msgpack", "uvloop", "fastapi",
+    "uvicorn", "pydantic", "huggingface_hub", "tqdm", "cachetools", "cloudpickle", "openai", "xgrammar",
+    "setproctitle", "PIL", "prometheus_client", "xxhash", "openpyxl", "einops", "safetensors",
 )  # fmt: skip
 
 
@@ -35,10 +36,10 @@ class _Asked(type):
             raise AttributeError(name)
         return _Anything
 
-    def __or__(cls, _: object) -> type:
+    def __or__(cls, _: object) -> type:  # type: ignore[override]  # annotations of the checkout join classes
         return cls
 
-    __ror__ = __or__
+    __ror__ = __or__  # type: ignore[assignment]
 
 
 class _Anything(metaclass=_Asked):
@@ -178,16 +179,16 @@ def parse() -> None:
     built: list[argparse.ArgumentParser] = []
     original = argparse.ArgumentParser.parse_args
 
-    class Parsed(Exception):
+    class ParsedError(Exception):
         pass
 
     def spy(self: argparse.ArgumentParser, args: object = None, namespace: object = None) -> object:
         del args, namespace
         built.append(self)
-        raise Parsed
+        raise ParsedError
 
     argparse.ArgumentParser.parse_args = spy  # type: ignore[assignment,method-assign]
-    with contextlib.suppress(Parsed):
+    with contextlib.suppress(ParsedError):
         api_server.main()
     argparse.ArgumentParser.parse_args = original  # type: ignore[method-assign]
     for line in json.loads(sys.stdin.read()):

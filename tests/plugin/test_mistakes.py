@@ -173,7 +173,7 @@ def test_what_is_seldom_meant_warns_at_collection(pytester: pytest.Pytester) -> 
     [
         (
             ("--atom-backend=simm",),
-            "--atom-backend: 'simm' is not one of auto, atom, sim, replay. Did you mean 'sim'?",
+            "--atom-backend: 'simm' is not one of auto, atom, attach, sim, replay. Did you mean 'sim'?",
         ),
         (("--atom-lock-timeout=5 parsecs",), "--atom-lock-timeout: '5 parsecs' is not a duration"),
         (("--atom-backend=replay",), "needs the directory of the saved captures: --atom-replay DIR"),

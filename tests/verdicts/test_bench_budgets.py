@@ -91,7 +91,7 @@ def test_times_under_the_profiler_are_no_answer_and_counts_are(data: Any, verdic
     trace.assert_bench(completed="100 %", acceptance="60 %")
     for budget in ({"tpot": "1 s"}, {"throughput": "1 tok/s"}):
         with pytest.raises(InconclusiveError, match="--atom-bench=on"):
-            trace.assert_bench(**budget)  # type: ignore[arg-type]
+            trace.assert_bench(**budget)
 
 
 def test_what_the_workload_does_not_tell_is_no_answer(data: Any, verdicts: list[Verdict]) -> None:

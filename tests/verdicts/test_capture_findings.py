@@ -90,7 +90,8 @@ def test_a_build_or_a_first_lookup_inside_the_window_is_a_doubt() -> None:
     }
     assert texts({"log": log}, {}) == [
         "H13 build-in-window: m_a was built inside the window",
-        "H13 build-in-window: 1 shape was looked up inside the window and found untuned: the warm-up did not reach them",
+        "H13 build-in-window: 1 shape was looked up inside the window and found untuned: the warm-up did not reach "
+        "them",
     ]
 
 
