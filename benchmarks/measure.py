@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import tempfile
 import time
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FailedRunError", "as_installed", "peak_bytes", "timed"]
+__all__ = ["FailedRunError", "Run", "as_installed", "peak_bytes", "timed"]
 
 _SAMPLE_S = 0.004
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -48,13 +49,25 @@ def as_installed(cache: Path) -> dict[str, str]:
     return {**kept, "PYTHONPYCACHEPREFIX": str(cache)}
 
 
-def timed(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, bytes]:
-    """Seconds that the command took, and what it wrote to standard output."""
+@dataclass(frozen=True)
+class Run:
+    """One run of a command: wall seconds, processor seconds of all its processes, standard output."""
+
+    seconds: float
+    cpu_seconds: float
+    output: bytes
+
+
+def timed(command: Sequence[str], environment: Mapping[str, str]) -> Run:
+    """Run the command to its end. Raises FailedRunError."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         status = subprocess.run(command, stdout=out, stderr=err, env=environment, check=False).returncode
         seconds = time.perf_counter() - start
-        return seconds, _read(command, status, out, err)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Run(seconds, cpu, _read(command, status, out, err))
 
 
 def peak_bytes(command: Sequence[str], environment: Mapping[str, str]) -> int:

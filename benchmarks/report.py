@@ -51,7 +51,8 @@ def _preface(rounds: tuple[int, int]) -> str:
     return (
         f"Written by `python -m benchmarks.run --write`. Wall time of the whole process with start and imports, page "
         f"cache warm, contenders taking turns; median of {rounds[0]} ({rounds[1]} for contenders of ten seconds and "
-        "more). A first load starts without our index and writes it. Memory is the peak sum of resident sizes over all "
+        "more). CPU is the processor time of all processes, which company on the machine disturbs less. A first load "
+        "starts without our index and writes it. Memory is the peak sum of resident sizes over all "
         "processes of a contender, from a run of its own. Every answer was compared with the floor's: kernels by name "
         "with count and sum in ns, and the GPU time of each decode step where a contender knows steps."
     )
@@ -99,12 +100,13 @@ def _table(traces: Set) -> str:
         if outcome.seconds:
             spread = f"{min(outcome.seconds):.2f}-{max(outcome.seconds):.2f}"
             right = "equal" if outcome.right else "NOT EQUAL"
-            cells = [f"{outcome.median:.2f}", spread, f"{outcome.peak / 1e6:,.0f}", f"{right}: {outcome.verdict}"]
+            cpu = f"{statistics.median(outcome.cpu):.2f}"
+            cells = [f"{outcome.median:.2f}", spread, cpu, f"{outcome.peak / 1e6:,.0f}", f"{right}: {outcome.verdict}"]
         else:
-            cells = ["absent", "", "", outcome.absent]
+            cells = ["absent", "", "", "", outcome.absent]
         rows.append([outcome.name, *cells])
-    headers = ["contender", "s", "min-max", "peak MB", "answer"]
-    align = ("left", "right", "right", "right", "left")
+    headers = ["contender", "s", "min-max", "CPU s", "peak MB", "answer"]
+    align = ("left", "right", "right", "right", "right", "left")
     return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
 
 
@@ -113,7 +115,8 @@ def _ratios(traces: Set) -> str:
     for count in ("1 process", "2 processes"):
         ours, floor = traces.median(f"ours, {count}"), traces.median(f"C++ floor, {count}")
         if ours and floor:
-            lines.append(f"- ours / floor, {count}: **{ours / floor:.1f}**")
+            cpu = traces.cpu(f"ours, {count}") / traces.cpu(f"C++ floor, {count}")
+            lines.append(f"- ours / floor, {count}: **{ours / floor:.1f}** (processor time: {cpu:.1f})")
     one, two = traces.median("ours, 1 process"), traces.median("ours, 2 processes")
     others = [outcome for outcome in traces.outcomes if outcome.seconds and not _own(outcome)]
     if one and two:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import load
-from benchmarks.answers import Verdict, judge
+from benchmarks.answers import judge
 from benchmarks.field import Contender, Sites, contenders, without_index
 from benchmarks.generate import SIZES, Size, write_trace
 from benchmarks.measure import FailedRunError, peak_bytes, timed
@@ -40,6 +40,7 @@ class Outcome:
     name: str
     processes: int
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     peak: int = 0
     verdict: str = ""
     right: bool = False
@@ -77,6 +78,10 @@ class Set:
         """A contender's median, 0 if it has none."""
         return next((o.median for o in self.outcomes if o.name == name), 0.0)
 
+    def cpu(self, name: str) -> float:
+        """Median of a contender's processor time, 0 if it has none."""
+        return next((statistics.median(o.cpu) for o in self.outcomes if o.name == name and o.cpu), 0.0)
+
 
 def _text_bytes(traces: Sequence[Path]) -> int:
     from pytest_atomtrace.trace.inflate import pieces
@@ -113,7 +118,7 @@ def _reference(everyone: Sequence[Contender], traces: Sequence[Path]) -> list[di
         chosen = next((c for c in everyone if c.name == name and not c.absent), None)
         if chosen is not None:
             chosen.prepare(traces)
-            answer: list[dict[str, Any]] = json.loads(timed(chosen.command(traces), chosen.environ())[1])
+            answer: list[dict[str, Any]] = json.loads(timed(chosen.command(traces), chosen.environ()).output)
             return answer
     raise RuntimeError("nobody can give the reference answer")
 
@@ -145,17 +150,17 @@ def _compete(everyone: Sequence[Contender], traces: Set, rounds: int, slow_round
 def _once(contender: Contender, outcome: Outcome, traces: list[Path], reference: list[dict[str, Any]]) -> None:
     contender.prepare(traces)
     try:
-        seconds, text = timed(contender.command(traces), contender.environ())
-        verdict = judge(contender.answers, text, reference)
+        run = timed(contender.command(traces), contender.environ())
+        verdict = judge(contender.answers, run.output, reference)
     except FailedRunError as error:
-        seconds, verdict = 0.0, Verdict(False, str(error))
+        outcome.absent = f"failed: {error}"
+        return
     except (ValueError, KeyError) as error:
-        seconds, verdict = 0.0, Verdict(False, f"no readable answer: {error}")
+        outcome.absent = f"failed: no readable answer ({error})"
+        return
     outcome.verdict, outcome.right = verdict.text, verdict.right
-    if seconds:
-        outcome.seconds.append(seconds)
-    else:
-        outcome.absent = f"failed: {verdict.text}"
+    outcome.seconds.append(run.seconds)
+    outcome.cpu.append(run.cpu_seconds)
 
 
 def _growth(everyone: Sequence[Contender], small: Set, large: Set) -> list[tuple[str, int, int]]:
@@ -175,7 +180,7 @@ def _phases(trace: Path, rounds: int, environment: dict[str, str]) -> dict[str, 
     runs = []
     for _ in range(rounds):
         command = [sys.executable, "-m", "benchmarks.phases", str(trace)]
-        runs.append(json.loads(timed(command, environment)[1]))
+        runs.append(json.loads(timed(command, environment).output))
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 

@@ -41,11 +41,20 @@ def main(names: list[str]) -> int:
         *((_STRONGER.get(fault, fault), {}, _CONTENT_CASE) for fault in sorted(CONTENT)),
     ]
     chosen = [row for row in rows if not names or row[0].partition(":")[0] in names]
+    _say("| switch | outcome | first line | seconds | processes left | locks left |")
+    _say("|---|---|---|---|---|---|")
     left = 0
     for fault, settings, case in chosen:
-        _cells, dirty = _run(fault, settings, case)
+        cells, dirty = _run(fault, settings, case)
         left += dirty
+        _say(f"| {' | '.join(cells)} |")
+    _say(f"\n{len(chosen)} faults, {left} left something behind")
     return 1 if left else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _run(fault: str, settings: Mapping[str, object], fields: Mapping[str, object]) -> tuple[tuple[str, ...], bool]:

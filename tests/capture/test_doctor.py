@@ -36,6 +36,7 @@ def test_gpus_memory_tenants_and_the_visible_set_are_shown(
     machine: FakeMachine, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("COLUMNS", "160")  # a narrow table breaks "1400 W" over two lines
     machine.used(0, 100 * GIB)
     machine.tenant(4_100_000, 0, 99 * GIB)
     doctor(machine, tmp_path)

@@ -18,7 +18,10 @@ MOE = "(256, 64, 7168, 256, 384, 6, 'ActivationType.Silu', 'torch.bfloat16', Tru
 LINES = (
     "[aiter] shape is M:64, N:512, K:7168, not found tuned config in /tmp/aiter_configs/bf16_tuned_gemm.csv, will use",
     "[aiter] shape is M:64, N:512, K:7168, not found tuned config in /tmp/aiter_configs/bf16_tuned_gemm.csv, will use",
-    "[aiter] shape is M:512, N:512, K:1740, q_dtype_w:torch.float8_e4m3fn, not found tuned config in /x/a8w8.csv, w",
+    (
+        "[aiter] shape is M:512, N:5120, K:17408, q_dtype_w:torch.float8_e4m3fn, "
+        "not found tuned config in /x/a8w8.csv, will"
+    ),
     "[aiter] shape is M:1, N:2, K:3, not found tuned config in CKGEMM or asmGEMM, will use default config!",
     "[aiter] shape is M:1, N:2, K:3, found padded_M: 16, N:2, K:3 is tuned on cu_num = 256 in /x/a8w8.csv",
     f"[aiter] [fused_moe] using 2stage default for {MOE}",
@@ -42,7 +45,7 @@ def test_lines_of_aiter_become_rows_with_op_and_shape_and_each_once(tmp_path: Pa
     facts = log_facts(read(tmp_path, *LINES), window=(0, 0))
     assert facts["untuned"] == [
         {"op": "bf16", "m": 64, "n": 512, "k": 7168, "lines": 2, "in_window": False},
-        {"op": "a8w8", "m": 512, "n": 5120, "k": 17408, "lines": 1, "in_window": False},
+        {"op": "a8w8", "m": 512, "n": 512, "k": 1740, "lines": 1, "in_window": False},
         {"op": "CKGEMM or asmGEMM", "m": 1, "n": 2, "k": 3, "lines": 1, "in_window": False},
     ]
     assert facts["moe_defaults"] == [{"stages": "2", "shape": MOE, "lines": 1, "in_window": False}]

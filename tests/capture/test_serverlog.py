@@ -112,7 +112,7 @@ def test_a_running_build_is_no_stall_and_a_finished_one_is(tmp_path: Path) -> No
 
 
 def test_a_baton_that_nobody_will_release_names_its_lock_file(tmp_path: Path) -> None:
-    waiting = "waiting for baton release at /root/.aiter/build/lock_module_moe\n"
+    waiting = "waiting for baton release at /opt/aiter/build/lock_module_moe\n"
     assert stalled(tmp_path, waiting, at_s=200.0) == ""
-    assert "/root/.aiter/build/lock_module_moe" in stalled(tmp_path, waiting, at_s=301.0)
+    assert "/opt/aiter/build/lock_module_moe" in stalled(tmp_path, waiting, at_s=301.0)
     assert stalled(tmp_path, "start build [module_moe]\n" + waiting, at_s=301.0) == ""
