@@ -45,7 +45,7 @@ def test_lines_of_aiter_become_rows_with_op_and_shape_and_each_once(tmp_path: Pa
     facts = log_facts(read(tmp_path, *LINES), window=(0, 0))
     assert facts["untuned"] == [
         {"op": "bf16", "m": 64, "n": 512, "k": 7168, "lines": 2, "in_window": False},
-        {"op": "a8w8", "m": 512, "n": 512, "k": 1740, "lines": 1, "in_window": False},
+        {"op": "a8w8", "m": 512, "n": 5120, "k": 17408, "lines": 1, "in_window": False},
         {"op": "CKGEMM or asmGEMM", "m": 1, "n": 2, "k": 3, "lines": 1, "in_window": False},
     ]
     assert facts["moe_defaults"] == [{"stages": "2", "shape": MOE, "lines": 1, "in_window": False}]
