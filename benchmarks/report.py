@@ -38,6 +38,7 @@ def document(
 ) -> str:
     """The whole of RESULTS.md."""
     parts = ["# Results", _preface(rounds), "## Machine", _machine(python)]
+    parts += ["## Targets", _targets({traces.key: traces for traces in sets}, load_cost)]
     for traces in sets:
         parts += [f"## {traces.title}", _table(traces), _ratios(traces), _company(traces)]
     parts += ["## Memory at one and ten times the events", _growth(growth, growth_of)]
@@ -124,6 +125,47 @@ def _ratios(traces: Set) -> str:
             f"- {o.name} / ours: {o.median / one:.1f} (1 process), {o.median / two:.1f} (2 processes)" for o in others
         ]
     return "\n".join(lines)
+
+
+def _targets(sets: Mapping[str, Set], load_cost: LoadCost) -> str:
+    rows: list[tuple[str, str, str, bool]] = []
+
+    def most(what: str, limit: float, found: float, unit: str) -> None:
+        if found:
+            rows.append((what, f"at most {limit:g}{unit}", f"{found:.2f}{unit}", found <= limit))
+
+    def least(what: str, limit: float, found: float) -> None:
+        if found:
+            rows.append((what, f"at least {limit:g} x", f"{found:.1f} x", found >= limit))
+
+    if "L" in sets:
+        one = sets["L"]
+        for count in ("1 process", "2 processes"):
+            most(f"L, ours / floor, {count}", 3, _quotient(one, f"ours, {count}", f"C++ floor, {count}"), " x")
+        most("L, peak memory, 1 process", 160, one.peak("ours, 1 process") / 1e6, " MB")
+        most("L, second load", 0.3, one.median("ours, second load"), " s")
+        most("L, atomtrace summary, second load", 0.5, one.median("atomtrace summary, second load"), " s")
+        for other, count, limit in (
+            ("ATOM analyze_trace_summary.py", "1 process", 12),
+            ("ATOM analyze_trace_summary.py", "2 processes", 20),
+            ("TraceLens", "2 processes", 40),
+            ("HolisticTraceAnalysis", "2 processes", 40),
+            ("Perfetto trace_processor", "2 processes", 5),
+        ):
+            least(f"L, {other} / ours, {count}", limit, _quotient(one, other, f"ours, {count}"))
+    if "8xM" in sets:
+        eight = _quotient(sets["8xM"], "ours, 2 processes", "C++ floor, 2 processes")
+        most("8xM, ours / floor, 2 processes", 3, eight, " x")
+    if "S" in sets:
+        most("S, peak memory, 1 process", 40, sets["S"].peak("ours, 1 process") / 1e6, " MB")
+    most("plugin load over bare pytest", 5, load_cost.difference_ms, " ms")
+    cells = [[what, target, found, "yes" if met else "no"] for what, target, found, met in rows]
+    return tabulate(cells, ["", "target", "found", "met"], tablefmt="github", disable_numparse=True)
+
+
+def _quotient(traces: Set, above: str, below: str) -> float:
+    divisor = traces.median(below)
+    return traces.median(above) / divisor if divisor else 0.0
 
 
 def _company(traces: Set) -> str:

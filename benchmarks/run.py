@@ -78,6 +78,10 @@ class Set:
         """A contender's median, 0 if it has none."""
         return next((o.median for o in self.outcomes if o.name == name), 0.0)
 
+    def peak(self, name: str) -> int:
+        """A contender's peak memory in bytes, 0 if it has none."""
+        return next((o.peak for o in self.outcomes if o.name == name), 0)
+
     def cpu(self, name: str) -> float:
         """Median of a contender's processor time, 0 if it has none."""
         return next((statistics.median(o.cpu) for o in self.outcomes if o.name == name and o.cpu), 0.0)

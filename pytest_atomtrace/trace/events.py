@@ -197,9 +197,8 @@ class Columns:
             # In the order of the text: a set's would number the names differently in every process.
             found = [category for category in dict.fromkeys([e.cat for e in rest]) if category in _GROUPS]
             groups += [(_GROUPS[category], [e for e in rest if e.cat == category]) for category in found]
-        for group, members in groups:
-            if group < _CALLS and _NO_STREAM in [e.args.stream for e in members]:
-                raise msgspec.ValidationError("a GPU activity has no stream")
+        if any(group < _CALLS and _NO_STREAM in {e.args.stream for e in members} for group, members in groups):
+            raise msgspec.ValidationError("a GPU activity has no stream")
         self.count += len(events)
         for group, members in groups:
             if group < _CALLS:

@@ -7,6 +7,7 @@ columns as an index file, which is mapped; nothing is copied through a pipe.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pickle
@@ -25,6 +26,7 @@ from pytest_atomtrace.trace.reader import read_rank, read_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import IO
 
     from pytest_atomtrace.trace.data import RankData
     from pytest_atomtrace.trace.rankevents import RankEvents
@@ -120,7 +122,7 @@ def _events(path: Path, rank: str, processes: int) -> RankEvents:
         try:
             for share in range(1, processes):
                 arguments = [str(path.resolve()), rank, str(share), str(processes), f"{scratch}/{share}"]
-                helpers.append(_reader_process(arguments))
+                helpers.append(_reader_process(arguments, subprocess.DEVNULL))
             shares = [read_share(path, rank=rank, share=0, of=processes)]
             if any(helper.wait() for helper in helpers):
                 return read_rank(path, rank=rank)
@@ -159,43 +161,91 @@ def _in_processes(files: Mapping[str, Path], processes: int) -> dict[str, RankDa
 
     # Largest first: the last file to start should be a small one.
     order = sorted(files, key=lambda name: -_size(files[name]))
-    running: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory(prefix="atomtrace-") as scratch, ThreadPoolExecutor(processes) as pool:
+    with tempfile.TemporaryDirectory(prefix="atomtrace-") as scratch:
+        readers = _Readers(Path(scratch))
         try:
-            jobs = {
-                name: pool.submit(_one_process, files[name], name, Path(scratch) / f"{n}.index", running)
-                for n, name in enumerate(order)
-            }
-            return {name: job.result() for name, job in jobs.items()}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.kill()
-            raise
+            with ThreadPoolExecutor(processes) as pool:
+                try:
+                    jobs = {name: pool.submit(readers.load, files[name], name) for name in order}
+                    return {name: job.result() for name, job in jobs.items()}
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    # Leaving the pool waits for its threads, which wait for these.
+                    readers.kill()
+                    raise
+        finally:
+            readers.close()
 
 
-def _reader_process(arguments: list[str]) -> subprocess.Popen[bytes]:
+def _reader_process(arguments: list[str], complaints: IO[bytes] | int) -> subprocess.Popen[bytes]:
     # From a source tree that is not installed the package is found through the working directory.
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "pytest_atomtrace.trace.parallel", *arguments]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Handed on, with one thing added: numpy's BLAS starts a thread for every CPU, which spin for a while and take
+    # from the other readers what they have.
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=root, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints
+    )
 
 
-def _one_process(
-    path: Path, rank: str, scratch: Path, running: list[subprocess.Popen[bytes]]
-) -> RankData | TraceFileError:
-    process = _reader_process([str(path.resolve()), rank, str(scratch)])
-    running.append(process)
-    answer, complaint = process.communicate()
-    if process.returncode:
-        last = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        problem = f"its reader process ended with status {process.returncode} ({last or 'out of memory?'})"
-        return TraceFileError(str(path), problem, rank)
-    facts = json.loads(answer)
-    if "error" in facts:
-        return _rebuilt(facts, str(path), rank)
-    data = read_index(Path(facts["index"]), key=facts["key"], rank=rank, trace=path)
-    return data if data is not None else _caught(path, rank)
+class _Readers:
+    """Reader processes that load file after file: start and imports cost as much as 50 MB of text."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self.numbers = itertools.count()
+        self.complaints: dict[subprocess.Popen[bytes], Path] = {}
+        self.idle: list[subprocess.Popen[bytes]] = []
+
+    def kill(self) -> None:
+        """End them all, whatever they are doing."""
+        for process in list(self.complaints):
+            process.kill()
+
+    def close(self) -> None:
+        """End them all and close what leads to them."""
+        self.kill()
+        for process in self.complaints:
+            process.communicate()
+
+    def load(self, path: Path, rank: str) -> RankData | TraceFileError:
+        """Load one file in an idle process, or in a new one; several threads may call."""
+        try:
+            process = self.idle.pop()
+        except IndexError:
+            process = self._start()
+        answer = self._ask(process, [str(path.resolve()), rank, str(self.scratch / f"{next(self.numbers)}.index")])
+        if not answer:
+            return TraceFileError(str(path), self._last_words(process), rank)
+        self.idle.append(process)
+        facts = json.loads(answer)
+        if "error" in facts:
+            return _rebuilt(facts, str(path), rank)
+        data = read_index(Path(facts["index"]), key=facts["key"], rank=rank, trace=path)
+        return data if data is not None else _caught(path, rank)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        path = self.scratch / f"{next(self.numbers)}.complaints"
+        # A file, not a pipe that nobody would read while the process works.
+        with path.open("wb") as complaints:
+            process = _reader_process([], complaints)
+        self.complaints[process] = path
+        return process
+
+    def _ask(self, process: subprocess.Popen[bytes], question: list[str]) -> bytes:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.flush()
+            return process.stdout.readline()
+        return b""
+
+    def _last_words(self, process: subprocess.Popen[bytes]) -> str:
+        status = process.wait()
+        last = self.complaints[process].read_bytes().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        return f"its reader process ended with status {status} ({last or 'out of memory?'})"
 
 
 def _rebuilt(facts: Mapping[str, str | int | bool], path: str, rank: str) -> TraceFileError:
@@ -209,36 +259,40 @@ def _rebuilt(facts: Mapping[str, str | int | bool], path: str, rank: str) -> Tra
 def main(arguments: list[str]) -> int:
     """Body of a reader process.
 
-    `TRACE RANK SCRATCH` loads a file and prints where its index lies, or the error's facts;
-    `TRACE RANK SHARE OF TARGET` writes one share of a file to TARGET.
+    `TRACE RANK SHARE OF TARGET` writes one share of a file to TARGET. Without arguments every line of standard
+    input, `[TRACE, RANK, SCRATCH]`, is answered with where the file's index lies, or the error's facts.
     """
-    path, rank, scratch = Path(arguments[0]), arguments[1], Path(arguments[-1])
-    if len(arguments) == 5:
+    if arguments:
+        path, rank, scratch = Path(arguments[0]), arguments[1], Path(arguments[-1])
         try:
             events = read_share(path, rank=rank, share=int(arguments[2]), of=int(arguments[3]))
         except TraceFileError:
             return 1  # the parent reads alone and meets the same fault
         scratch.write_bytes(pickle.dumps(events, protocol=5))
         return 0
-    answer: dict[str, str | int | bool]
+    for line in sys.stdin:
+        trace, rank, target = json.loads(line)
+        sys.stdout.write(json.dumps(_loaded(Path(trace), rank, Path(target))) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _loaded(path: Path, rank: str, scratch: Path) -> dict[str, str | int | bool]:
     try:
         key = trace_key(path)
         data = load_file(path, rank=rank)
         beside = index_path(path)
         if read_index(beside, key=key, rank=rank, trace=path) is not None:
-            answer = {"index": str(beside), "key": key}
-        else:
-            write_index(scratch, data, key)
-            answer = {"index": str(scratch), "key": key}
+            return {"index": str(beside), "key": key}
+        write_index(scratch, data, key)
+        return {"index": str(scratch), "key": key}
     except TraceFileError as error:
-        answer = {
+        return {
             "error": type(error).__name__,
             "problem": error.problem,
             "offset": error.offset,
             "compressed": error.compressed_offset,
         }
-    sys.stdout.write(json.dumps(answer))
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from pytest_atomtrace.trace.load import load, load_rank
 from tests.trace.builder import Kineto
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from pytest_atomtrace.trace.data import RankData
@@ -194,3 +195,26 @@ def test_a_large_file_that_ends_early_is_told_as_from_one_process(
     monkeypatch.setattr(parallel, "_SHARED_BYTES", 0)
     with pytest.raises(TruncatedTraceError, match="ends early"):
         load(path, jobs=2)
+
+
+def test_a_reader_process_that_dies_costs_its_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path)
+    start = parallel._reader_process
+    started: list[int] = []
+
+    def first_one_dies(arguments: list[str], complaints: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        process = start(arguments, complaints)
+        started.append(process.pid)
+        if len(started) == 1:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(parallel, "_reader_process", first_one_dies)
+    data = load(tmp_path, jobs=2)
+    assert len(data.ranks) == 2
+    assert [finding.code for finding in data.findings] == ["H02"]
+    assert "ended with status -9 (out of memory?)" in data.findings[0].text
+    # Two at a time, and one more in the place of the dead one at most: they read one file after the other.
+    assert len(started) in {2, 3}
