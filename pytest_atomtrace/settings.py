@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -420,6 +421,7 @@ class Settings:
 _OURS: Final = (ENV_PREFIX + "SIM_", ENV_PREFIX + "RUN_TOKEN")
 
 
+@cache
 def rows() -> tuple[Row, ...]:
     """The table."""
     return tuple(Row(name=f.name, **f.metadata) for f in dataclasses.fields(Settings))

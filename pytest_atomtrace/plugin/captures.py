@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections import OrderedDict
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace.errors import InconclusiveError, InfraError, UnhealthyTraceError
+from pytest_atomtrace.errors import InconclusiveError, InfraError
 from pytest_atomtrace.plugin.launches import ItemLaunches, asks_for_times, recording_plan, windows_needed
 from pytest_atomtrace.plugin.state import CASE, RECORD, STATE, ItemRecord, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from pytest_atomtrace.capture.record import Capture
@@ -61,7 +62,6 @@ class Captures:
 
         """
         from pytest_atomtrace.plugin.waiving import waiving
-        from pytest_atomtrace.verdicts.evidence import near_path
         from pytest_atomtrace.verdicts.facts import case_facts
         from pytest_atomtrace.verdicts.saved import beside
         from pytest_atomtrace.verdicts.trace import Trace
@@ -70,11 +70,8 @@ class Captures:
         self._state.progress.test_starts()
         record.case = {"slug": case.slug}
         if case.slug not in self._loaded:
-            try:
+            with self._one_interrupt():
                 capture = self._obtain(item, case)
-            except KeyboardInterrupt:
-                self._ignore_more_interrupts()
-                raise
             record.case = {"slug": case.slug, "directory": str(capture.directory), "engine": capture.engine}
             self._loaded[case.slug] = (capture, self._load(capture))
             while len(self._loaded) > TRACES_KEPT:
@@ -94,9 +91,7 @@ class Captures:
             waive=waiving(self._state, case),
         )
         record.case = {**case_facts(trace), "capture_s": capture.capture_s}
-        fatal = [str(finding) for finding in data.findings if finding.fatal and finding.scope == "all"]
-        if fatal:
-            raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {near_path(capture.directory)}")
+        trace.require("all")
         return trace
 
     def windows(self, item: pytest.Item, case: Case, launch: int) -> list[TraceView]:
@@ -109,11 +104,8 @@ class Captures:
         from pytest_atomtrace.verdicts.saved import beside
         from pytest_atomtrace.verdicts.view import TraceView
 
-        try:
+        with self._one_interrupt():
             captures = self._windows(item, case, launch)
-        except KeyboardInterrupt:
-            self._ignore_more_interrupts()
-            raise
         return [
             TraceView(
                 self._data_of(capture, case),
@@ -181,11 +173,16 @@ class Captures:
         if self._capture_session is not None:
             self._capture_session.close()
 
-    def _ignore_more_interrupts(self) -> None:
+    @contextlib.contextmanager
+    def _one_interrupt(self) -> Iterator[None]:
         # A second SIGINT while a worker ends its session makes xdist take the session for a finished one and
         # fail an assertion of its own (INTERNALERROR in the controller). The first one ends the worker anyway.
-        if self._state.worker != "main":
-            self._on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self._state.worker != "main":
+                self._on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise
 
     def _load(self, capture: Capture) -> TraceData:
         from pytest_atomtrace.trace.load import load

@@ -13,7 +13,7 @@ from pytest_atomtrace.cases.matrix import FIELDS, advice, expand, merge, unknown
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.plugin.catalogs import NO_CATALOG, catalog_of
 from pytest_atomtrace.plugin.mistakes import place_of_mark
-from pytest_atomtrace.plugin.state import CASE, STATE, worker_of
+from pytest_atomtrace.plugin.state import CASE, FAILED_COLLECTION, STATE, worker_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["AtomTraceWarning", "finish", "parametrize"]
 
 MARKS = ("atom_case", "atom_catalog")
-FAILED_COLLECTION = "atomtrace_mistakes"
 
 
 class AtomTraceWarning(UserWarning):

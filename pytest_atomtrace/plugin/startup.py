@@ -21,7 +21,7 @@ __all__ = ["configure", "unconfigure"]
 MARKERS = (
     "gpu: the test needs ATOM's GPUs (or --atom-replay, or --atom-backend=sim); given to every test with a case",
     "atom_case(model, *, tp=1, isl=1024, osl=None, conc=64, ...): what to measure; a list in any field makes a "
-    "matrix. Fields: {fields}",
+    "matrix.{fields}",
     "atom_catalog(model, *, variants=None, isl=..., osl=..., conc=..., ...): cases of ATOM's models.json "
     "(--atom-catalog); isl, osl, conc and range_ratio stand in for its scenarios' own",
     "atom_full: part of the full set, which runs with --atom-full or when its file is named",
@@ -30,9 +30,7 @@ MARKERS = (
 
 def configure(config: pytest.Config) -> None:
     """Resolve settings (in an xdist worker: as the controller decided) and register the working parts."""
-    from pytest_atomtrace.cases.matrix import field_table
-
-    fields = "; ".join(f"{name} = {doc}" for name, _, doc in field_table())
+    fields = _case_fields() if config.getoption("markers") else ""
     for line in MARKERS:
         config.addinivalue_line("markers", line.format(fields=fields))
     sent: dict[str, object] = {}
@@ -54,6 +52,14 @@ def configure(config: pytest.Config) -> None:
     load_waivers(config, state)
     if worker is None:
         _register_controller_parts(config, state)
+
+
+def _case_fields() -> str:
+    # Every start of pytest comes through here, and the cases cost it more than the rest of the plugin together:
+    # they are imported for the one command that prints their fields.
+    from pytest_atomtrace.cases.matrix import field_table
+
+    return " Fields: " + "; ".join(f"{name} = {doc}" for name, _, doc in field_table())
 
 
 def _register_controller_parts(config: pytest.Config, state: State) -> None:

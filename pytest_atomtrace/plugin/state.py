@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from pytest_atomtrace.settings import Settings
     from pytest_atomtrace.verdicts.waivers import Waiver
 
-__all__ = ["CASE", "RECORD", "REPORT_ATTRIBUTE", "STATE", "WORKER_INPUT", "ItemRecord", "State", "worker_of"]
+__all__ = [
+    "CASE",
+    "FAILED_COLLECTION",
+    "RECORD",
+    "REPORT_ATTRIBUTE",
+    "STATE",
+    "WORKER_INPUT",
+    "ItemRecord",
+    "State",
+    "worker_of",
+]
 
 WORKER_INPUT = "atomtrace"
 REPORT_ATTRIBUTE = "atomtrace"
+FAILED_COLLECTION = "atomtrace_mistakes"
 
 
 def worker_of(config: pytest.Config) -> Mapping[str, object] | None:

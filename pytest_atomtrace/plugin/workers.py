@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pytest_atomtrace.plugin.collection import FAILED_COLLECTION
-from pytest_atomtrace.plugin.state import REPORT_ATTRIBUTE, STATE, WORKER_INPUT
+from pytest_atomtrace.plugin.state import FAILED_COLLECTION, REPORT_ATTRIBUTE, STATE, WORKER_INPUT
 
 if TYPE_CHECKING:
     from pytest_atomtrace.plugin.state import State

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pytest_atomtrace.trace.labels import KINDS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,21 +23,7 @@ KERNEL, MEMCPY, MEMSET = 0, 1, 2
 
 # `sample`: launched between a decode label's end and the next step label. `unattributed`: no launch record,
 # so launched before the window (or the record was lost). `other`: launched in the window, outside all labels.
-PHASES = (
-    "other",
-    "unattributed",
-    "sample",
-    "prefill",
-    "decode",
-    "draft",
-    "eager_decode",
-    "dummy_prefill",
-    "dummy_decode",
-    "dummy_eager_decode",
-    "dspark",
-    "dspark_ctx_kv",
-    "dspark_sched",
-)
+PHASES = ("other", "unattributed", "sample", *KINDS)
 
 _I8: TypeAlias = "NDArray[np.int8]"
 _I32: TypeAlias = "NDArray[np.int32]"

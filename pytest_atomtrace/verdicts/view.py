@@ -170,7 +170,7 @@ class TraceView:
     # What checks ask of it
 
     def require(self, purpose: str) -> None:
-        """Refuse to judge on a trace that is unfit for `purpose` (``counts``, ``steps``, ``times``).
+        """Refuse to judge on a trace that is unfit for `purpose` (``all``, ``counts``, ``steps``, ``times``).
 
         Raises:
             UnhealthyTraceError: with the findings that forbid it.

@@ -76,7 +76,8 @@ def test_a_misspelt_variable_gets_a_suggestion() -> None:
 
 
 def test_the_simulators_own_variables_are_left_alone() -> None:
-    Settings.resolve(cli={}, env={"ATOMTRACE_SIM_SEED": "1", "ATOMTRACE_RUN_TOKEN": "x"}, ini={})
+    env = {"ATOMTRACE_SIM_SEED": "1", "ATOMTRACE_RUN_TOKEN": "x"}
+    assert Settings.resolve(cli={}, env=env, ini={}) == Settings.resolve(cli={}, env={}, ini={})
 
 
 def test_settings_survive_the_way_to_a_worker() -> None:
