@@ -72,7 +72,8 @@ class Ladder:
         return [row.pid for row in self.members()]
 
     def _none_left(self) -> bool:
-        return not self.members()
+        # Twice: a parent that ends while /proc is read hides the child that it has just forked.
+        return not self.members() and not self.members()
 
     def _signal_all(self, number: signal.Signals) -> None:
         _signal([Identity(row.pid, row.start) for row in self.members()], number)

@@ -12,7 +12,7 @@ import numpy as np
 
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.finding import TITLES, Finding
-from pytest_atomtrace.trace.layout import expected_global_rank
+from pytest_atomtrace.trace.layout import expected_global_rank, tp_groups
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.trace.steps import is_graph_launch, is_launch
 
@@ -32,6 +32,9 @@ _OVERLAP_SHARE = 0.05
 # tests/test_profiler_regression.py; ROCm/rocm-systems#4401).
 _GRAPH_LAUNCH_LIMIT_NS = 150_000
 _SHOWN = 3
+# The ranks of a tensor-parallel group run every step together. Their profilers start and stop on a message of their
+# own each, so the ends of their windows may lie a step apart.
+_STEPS_APART = 2
 
 
 def _finding(code: str, text: str, *, fatal: bool, scope: str = "all", rank: str = "", count: int = 0) -> Finding:
@@ -77,6 +80,7 @@ def check(
         found += rank_set_findings([*data.ranks, *unreadable], expected=expected_ranks)
     for rank in data.ranks.values():
         found += check_rank(rank, names=tuple(data.ranks), launch_ns_per_node=launch_ns_per_node)
+    found += _cut_ranks(data.ranks)
     found += _graph_counts(data, graph_references or {})
     return tuple(dict.fromkeys(found))
 
@@ -172,6 +176,23 @@ def _row_cap(rank: RankData) -> list[Finding]:
     if 1 < len(tail) < len(rank.steps):
         text = f"the last {len(tail)} steps have no GPU activity: GPU records end before the window does"
         found.append(_finding("H06", text, fatal=True, rank=rank.name, count=len(tail)))
+    return found
+
+
+def _cut_ranks(ranks: Mapping[str, RankData]) -> list[Finding]:
+    """H06: a rank whose labels end long before its peers' do; alone it looks like a short, healthy window."""
+    found = []
+    for members in tp_groups(ranks).values():
+        counts = {name: sum(step.kind in _MUST_WORK for step in ranks[name].steps) for name in members}
+        longest = max(counts, key=counts.__getitem__)
+        for name, count in counts.items():
+            # A rank without labels has a finding that says so.
+            if 0 < count < counts[longest] - _STEPS_APART:
+                text = (
+                    f"holds {count} steps where {longest} of its tensor-parallel group has {counts[longest]}: "
+                    "its records end before the window does"
+                )
+                found.append(_finding("H06", text, fatal=True, rank=name, count=count))
     return found
 
 

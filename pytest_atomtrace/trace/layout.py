@@ -23,6 +23,7 @@ __all__ = [
     "is_rank_name",
     "is_trace_name",
     "rank_sort_key",
+    "tp_groups",
 ]
 
 _RANK = re.compile(
@@ -108,6 +109,14 @@ def rank_sort_key(name: str) -> tuple[int, str, int, int, int, str]:
     # Prefill comes before decode as it does in time.
     role = {"prefill": "0", "decode": "1"}.get(match["role"] or "", "")
     return (0, role, stage, int(match["dp"] or 0), local, name)
+
+
+def tp_groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """Ranks by tensor-parallel group: ``dp0_tp0, dp0_tp1`` are one, ``pp0_rank_0`` and ``pp1_rank_0`` are two."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"(?:rank_|_tp)\d+$", "", name) or "all", []).append(name)
+    return groups
 
 
 def find_ranks(directory: Path) -> dict[str, RankFiles]:

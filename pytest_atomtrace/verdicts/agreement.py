@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from pytest_atomtrace.trace.collectives import COLLECTIVE_FAMILIES, align_collec
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.families import family
 from pytest_atomtrace.trace.intervals import union_length
+from pytest_atomtrace.trace.layout import tp_groups
 from pytest_atomtrace.trace.names import base_name
 from pytest_atomtrace.units import format_duration, parse_share
 from pytest_atomtrace.verdicts.evidence import block, count_of
@@ -25,18 +25,10 @@ if TYPE_CHECKING:
     from pytest_atomtrace.trace.data import RankData, Step
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["collective_waits", "ranks_agree", "tp_groups", "work_ns"]
+__all__ = ["collective_waits", "ranks_agree", "work_ns"]
 
 # Steps that are aligned call by call for an explanation; the picture does not change with more.
 ALIGNED_STEPS = 20
-
-
-def tp_groups(names: Sequence[str]) -> dict[str, list[str]]:
-    """Ranks by tensor-parallel group: ``dp0_tp0, dp0_tp1`` are one, ``pp0_rank_0`` and ``pp1_rank_0`` are two."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(re.sub(r"(?:rank_|_tp)\d+$", "", name) or "all", []).append(name)
-    return groups
 
 
 def work_ns(rank: RankData, step: Step) -> int:

@@ -52,7 +52,7 @@ MEANINGS: dict[str, Meaning] = {
         "Capture again; counts are only verified where two launches of one graph can be compared.",
     ),
     "H06": Meaning(
-        "The profiler stopped recording before the window ended: what came later is missing.",
+        "The profiler stopped recording on this rank before the window ended: what came later is missing.",
         "Shorten the window (fewer output tokens or requests) or record less detail.",
     ),
     "H07": Meaning(

@@ -16,7 +16,7 @@ import numpy as np
 from pytest_atomtrace.errors import InsufficientStepsError
 from pytest_atomtrace.trace.collectives import COLLECTIVE_FAMILIES, align_collectives
 from pytest_atomtrace.trace.families import family
-from pytest_atomtrace.verdicts.agreement import tp_groups
+from pytest_atomtrace.trace.layout import tp_groups
 from pytest_atomtrace.verdicts.step_grid import step_grid
 
 if TYPE_CHECKING:

@@ -180,6 +180,19 @@ def test_h06_the_row_cap_and_gpu_records_that_end_early(monkeypatch: pytest.Monk
     assert _codes(rank) == ["H06"]
 
 
+def test_h06_a_rank_that_ends_long_before_its_peers_is_cut_though_it_looks_whole() -> None:
+    short, long = Kineto().decodes(8).rank("rank_0"), _healthy("rank_1")
+    assert _codes(short) == []
+    (finding,) = check(_data(rank_0=short, rank_1=long))
+    assert (finding.code, finding.fatal, finding.scope, finding.rank) == ("H06", True, "all", "rank_0")
+    assert "holds 8 steps where rank_1 of its tensor-parallel group has 12" in finding.text
+    # A step or two at the window's ends are the start and stop messages'.
+    assert _codes(Kineto().decodes(10).rank("rank_0"), long) == []
+    # Data parallel engines have a load of their own each.
+    other = TraceData({"dp0_tp0": short, "dp1_tp0": long}, (), Path("built"))
+    assert check(other) == ()
+
+
 def test_h07_no_labels_forbids_questions_about_steps_only() -> None:
     trace = Kineto()
     for number in range(5):

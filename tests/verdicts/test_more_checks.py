@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace import ConfigError, InconclusiveError, InsufficientStepsError, Trace, load_trace
-from pytest_atomtrace.verdicts.agreement import tp_groups
+from pytest_atomtrace.trace.layout import tp_groups
 from tests.traces import LAYERS, PER_LAYER, Recipe, write_ranks
 
 if TYPE_CHECKING:
