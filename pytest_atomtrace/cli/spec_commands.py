@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,7 +165,6 @@ def _check_lines(specs: Sequence[tuple[Path, Spec]], wrong: int) -> Iterator[tup
 
 def _new(arguments: argparse.Namespace, screen: Screen) -> Answer:
     from pytest_atomtrace.capture.files import write_bytes
-    from pytest_atomtrace.cases.specs.schema import SCHEMA_FILE
     from pytest_atomtrace.cli.reading import open_trace
     from pytest_atomtrace.report.spec_text import spec_lines
     from pytest_atomtrace.verdicts.spec_draft import draft_spec
@@ -174,12 +174,31 @@ def _new(arguments: argparse.Namespace, screen: Screen) -> Answer:
         raise ConfigError("is there already; name a new file", str(target))
     if target is not None and not target.name.endswith((".atom.yaml", ".atom.yml")):
         raise ConfigError("pytest collects files named *.atom.yaml", str(target))
-    lines = list(spec_lines(draft_spec(open_trace(arguments.from_capture, screen)), schema=str(SCHEMA_FILE)))
+    folder = target.parent if target is not None else Path.cwd()
+    schema = _schema_from(folder)
+    lines = list(spec_lines(draft_spec(open_trace(arguments.from_capture, screen)), schema=schema))
     record = {"text": "\n".join(lines) + "\n", "file": str(target) if target is not None else None}
     if target is None:
         return Answer(0, record, lambda _: _plain(lines))
     write_bytes(target, ("\n".join(lines) + "\n").encode())
-    return Answer(0, record, lambda _: _plain([f"wrote {target}; next: atomtrace spec check {target}"]))
+    said = [f"wrote {target}; next: atomtrace spec check {target}"]
+    if not (folder / schema).exists():
+        said.append(f"for completion in editors, once: atomtrace schema > {folder / schema}")
+    return Answer(0, record, lambda _: _plain(said))
+
+
+def _schema_from(folder: Path) -> str:
+    """What the modeline of a spec in `folder` names: a path that holds wherever the project is checked out."""
+    from pytest_atomtrace.cases.specs.schema import SCHEMA_FILE
+
+    beside = "atom.schema.json"
+    # An installed schema lies at another place on every machine; one in the same checkout is reached from the spec.
+    here = Path.cwd()
+    inside = SCHEMA_FILE.is_relative_to(here) and folder.resolve().is_relative_to(here)
+    inside = inside and "site-packages" not in SCHEMA_FILE.parts
+    if (folder / beside).exists() or not inside:
+        return beside
+    return Path(os.path.relpath(SCHEMA_FILE, folder)).as_posix()
 
 
 def _plain(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace import Case
-from pytest_atomtrace.cases.specs.schema import schema_text
+from pytest_atomtrace.cases.specs.schema import SCHEMA_FILE, schema_text
 from tests.cli.conftest import Result, atomtrace
 from tests.specs.models import write_catalog
 from tests.specs.reading import CASE, located, read
@@ -148,7 +148,13 @@ def test_a_drafted_spec_passes_on_its_own_capture_and_fails_on_a_changed_one(
     capture = saved_capture(pytester.path)
     target = pytester.path / "drafted.atom.yaml"
     made = atomtrace("spec", "new", "--from-capture", capture, "--output", target)
-    assert made.out == f"wrote {target}; next: atomtrace spec check {target}\n"
+    schema = pytester.path / "atom.schema.json"
+    assert made.out == (
+        f"wrote {target}; next: atomtrace spec check {target}\n"
+        f"for completion in editors, once: atomtrace schema > {schema}\n"
+    )
+    # A path of this machine in a committed spec would be wrong on every other one.
+    assert target.read_text().startswith("# yaml-language-server: $schema=atom.schema.json\n")
     checks = atomtrace("spec", "check", target, "--json").json["files"][0]["checks"]
     pytester.runpytest_inprocess(f"--atom-replay={capture}").assert_outcomes(passed=len(checks))
     write_ranks(capture, *[Recipe(renamed={"flydsl_moe1_a_t32": "moe1_fallback"}, duration_us=12.0)] * 2)
@@ -156,6 +162,16 @@ def test_a_drafted_spec_passes_on_its_own_capture_and_fails_on_a_changed_one(
     assert result.parseoutcomes()["failed"] >= 3
     again = atomtrace("spec", "new", "--from-capture", capture, "--output", target)
     assert (again.code, "is there already; name a new file" in again.err) == (2, True)
+
+
+def test_the_schema_of_a_checkout_is_named_from_the_drafted_spec(
+    atomtrace: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = saved_capture(tmp_path)
+    root = SCHEMA_FILE.parents[3]
+    monkeypatch.chdir(root)
+    result = atomtrace("spec", "new", "--from-capture", capture)
+    assert result.out.startswith(f"# yaml-language-server: $schema={SCHEMA_FILE.relative_to(root)}\n")
 
 
 def test_an_unhealthy_capture_gives_no_spec(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
