@@ -1,49 +1,58 @@
 """One table of settings: each row is an option ``--atom-x``, an ini key ``atom_x`` and a variable ``ATOMTRACE_X``.
 
-The rows are the fields of `Settings`; help texts, defaults, precedence (command line, then environment, then
+The rows are the attributes of `Settings`; help texts, defaults, precedence (command line, then environment, then
 ini, then default), error texts and the reference page all come from them. Environment variables are read in
 this module only.
+
+pytest imports this module at every start of every project that has the plugin installed. A dataclass of so many
+fields spent 5 ms there on compiling its methods, more than the rest of the plugin, hence descriptors.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_atomtrace.errors import ConfigError
-from pytest_atomtrace.units import format_seconds, parse_duration_ns, parse_share
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Row", "Settings", "environment", "rows"]
 
 ENV_PREFIX: Final = "ATOMTRACE_"
+# Variables that are ours but no settings: the simulator's controls and the token that marks our processes.
+_OURS: Final = (ENV_PREFIX + "SIM_", ENV_PREFIX + "RUN_TOKEN")
 
 
-@dataclass(frozen=True)
 class Row:
-    """One setting as the outside sees it.
+    """One setting as the outside sees it, and the attribute of `Settings` that holds its value.
 
-    `kind` is ``text``, ``path``, ``url``, ``flag``, ``count``, ``share`` (text such as "3 %") or ``duration``
-    (seconds inside). `scope` is ``run`` (the controller decides for all workers) or ``host`` (each worker decides for
-    its machine).
+    `kind` is ``text``, ``path``, ``url``, ``flag``, ``count``, ``share`` (text such as "3 %"), ``size`` (text such as
+    "20 GB") or ``duration`` (seconds inside). `scope` is ``run`` (the controller decides for all workers) or ``host``
+    (each worker decides for its machine). `shown` is how help texts print the default; a duration's has a unit.
     """
 
-    name: str
-    kind: str
-    default: object
-    help: str
-    scope: str
-    choices: tuple[str, ...]
-    shown: str
+    __slots__ = ("choices", "default", "help", "kind", "name", "scope", "shown")
+
+    def __init__(self, kind: str, default: object, text: str, scope: str, choices: tuple[str, ...], shown: str) -> None:
+        self.name = ""
+        self.kind = kind
+        self.default = default
+        self.help = text
+        self.scope = scope
+        self.choices = choices
+        self.shown = shown
+
+    def __set_name__(self, owner: type[Settings], name: str) -> None:
+        self.name = name
+        _TABLE.append(self)
+
+    def __get__(self, settings: Settings | None, owner: type[Settings]) -> object:
+        return self if settings is None else settings.__dict__.get(self.name, self.default)
 
     @property
     def option(self) -> str:
@@ -70,8 +79,6 @@ class Row:
         """The default as help texts print it."""
         if self.shown:
             return self.shown
-        if self.kind == "duration" and isinstance(self.default, float):
-            return format_seconds(self.default).replace(".0 s", " s")
         if self.kind == "flag":
             return "on" if self.default else "off"
         return str(self.default) if self.default not in (None, "") else "none"
@@ -94,14 +101,22 @@ class Row:
         if self.kind == "duration":
             if isinstance(value, float):
                 return value
+            from pytest_atomtrace.units import parse_duration_ns
+
             text = f"{value} s" if isinstance(value, str) and value.strip().isdecimal() else value
             return parse_duration_ns(text, where=where) / 1e9
         text = str(value).strip()
         if self.kind == "share":
+            from pytest_atomtrace.units import parse_share
+
             parse_share(text, where=where)
+        if self.kind == "size":
+            from pytest_atomtrace.units import parse_size
+
+            parse_size(text, where=where)
         if self.choices and text not in self.choices:
-            close = difflib.get_close_matches(text, self.choices, n=1)
-            mean = f" Did you mean {close[0]!r}?" if close else ""
+            close = _close(text, self.choices)
+            mean = f" Did you mean {close!r}?" if close else ""
             raise ConfigError(f"{text!r} is not one of {', '.join(self.choices)}.{mean}", where)
         return text
 
@@ -134,214 +149,214 @@ def _flag(value: object, *, where: str) -> bool:
     raise ConfigError(f"{value!r} is neither true nor false", where)
 
 
+def _close(word: str, words: Iterable[str]) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(words), n=1)), "")
+
+
 def _row(
     kind: str,
-    default: object,
-    help_text: str,
     *,
+    default: object,
+    help: str,  # noqa: A002  # the word of every option parser
     scope: str = "run",
     choices: tuple[str, ...] = (),
     shown: str = "",
-) -> dict[str, object]:
-    return {
-        "kind": kind,
-        "default": default,
-        "help": help_text,
-        "scope": scope,
-        "choices": choices,
-        "shown": shown,
-    }
+) -> Any:  # noqa: ANN401  # each attribute's annotation says what it reads as
+    return Row(kind, default, help, scope, choices, shown)
 
 
-@dataclass(frozen=True)
+_TABLE: Final[list[Row]] = []
+
+
 class Settings:
-    """Every setting, resolved once; what is below the plugin layer sees nothing else.
+    """Every setting, resolved once and never changed; what is below the plugin layer sees nothing else.
 
     Durations are seconds (`_s` is left out of the option's name: ``--atom-start-timeout "45 min"``), paths are
     text ("" means not given).
     """
 
-    backend: str = field(
+    backend: str = _row(
+        "text",
         default="auto",
-        metadata=_row(
-            "text",
-            "auto",
-            "where captures come from; auto: the real ATOM if it is importable and a GPU is visible, else skip",
-            choices=("auto", "atom", "attach", "sim", "replay"),
-        ),
+        help="where captures come from; auto: the real ATOM if it is importable and a GPU is visible, else skip",
+        choices=("auto", "atom", "attach", "sim", "replay"),
     )
-    attach: str = field(
-        default="",
-        metadata=_row("url", "", "URL of a running server to capture from; implies the attach backend", scope="host"),
+    attach: str = _row(
+        "url", default="", help="URL of a running server to capture from; implies the attach backend", scope="host"
     )
-    attach_trace_dir: str = field(
-        default="",
-        metadata=_row("path", "", "the --torch-profiler-dir of the server that --atom-attach names", scope="host"),
+    attach_trace_dir: str = _row(
+        "path", default="", help="the --torch-profiler-dir of the server that --atom-attach names", scope="host"
     )
-    replay: str = field(
-        default="",
-        metadata=_row("path", "", "directory with saved captures or traces; implies the replay backend"),
+    replay: str = _row("path", default="", help="directory with saved captures or traces; implies the replay backend")
+    output: str = _row("path", default=".atomtrace", help="where runs are kept, relative to the rootdir")
+    keep: str = _row(
+        "text",
+        default="all",
+        help="whose traces stay on disk after the run: those of all cases, of cases that did not simply pass, or none; "
+        "a slice of the failing steps (under 5 MB) and what failed captures left always stay",
+        choices=("all", "failed", "none"),
     )
-    output: str = field(
-        default=".atomtrace",
-        metadata=_row("path", ".atomtrace", "where runs are kept, relative to the rootdir"),
+    keep_size: str = _row(
+        "size",
+        default="20 GB",
+        help="most that all runs may take: beyond it the traces of older runs are removed, oldest first (never of this "
+        "run or of one that is in use), then what is left of those runs",
     )
-    require_gpu: bool = field(
-        default=False, metadata=_row("flag", default=False, help_text="no GPU is an error instead of a skip")
-    )
-    root: str = field(default="", metadata=_row("path", "", "an ATOM checkout, put first on its path", scope="host"))
-    python: str = field(
-        default="",
-        metadata=_row("path", "", "the interpreter that runs ATOM", scope="host", shown="this one"),
-    )
-    launcher: str = field(
+    require_gpu: bool = _row("flag", default=False, help="no GPU is an error instead of a skip")
+    root: str = _row("path", default="", help="an ATOM checkout, put first on its path", scope="host")
+    python: str = _row("path", default="", help="the interpreter that runs ATOM", scope="host", shown="this one")
+    launcher: str = _row(
+        "text",
         default="own",
-        metadata=_row(
-            "text",
-            "own",
-            "who starts the real server: this plugin, or ATOM's scripts/start_atom_server.sh (it ends other Python "
-            "processes of the host by name)",
-            choices=("own", "script"),
-            scope="host",
-        ),
+        help="who starts the real server: this plugin, or ATOM's scripts/start_atom_server.sh (it ends other Python "
+        "processes of the host by name)",
+        choices=("own", "script"),
+        scope="host",
     )
-    workload: str = field(
+    workload: str = _row(
+        "text",
         default="auto",
-        metadata=_row(
-            "text",
-            "auto",
-            "what sends the requests: ATOM's benchmark_serving or the built-in client; auto: ATOM's for the real "
-            "server if it is installed",
-            choices=("auto", "atom", "builtin"),
-        ),
+        help="what sends the requests: ATOM's benchmark_serving or the built-in client; auto: ATOM's for the real "
+        "server if it is installed",
+        choices=("auto", "atom", "builtin"),
     )
-    window_steps: int = field(
+    window_steps: int = _row(
+        "count",
         default=0,
-        metadata=_row(
-            "count",
-            0,
-            "open the profiler only when all slots decode, and close it after that many steps (0: profile the whole "
-            "workload)",
-        ),
+        help="open the profiler only when all slots decode, and close it after that many steps (0: profile the whole "
+        "workload)",
     )
-    bench: str = field(
+    bench: str = _row(
+        "text",
         default="off",
-        metadata=_row(
-            "text",
-            "off",
-            "run the workload once without the profiler before the window: honest times for assert_bench",
-            choices=("off", "on"),
-        ),
+        help="run the workload once without the profiler before the window: honest times for assert_bench",
+        choices=("off", "on"),
     )
-    lock_dir: str = field(
+    lock_dir: str = _row(
+        "path",
         default="",
-        metadata=_row(
-            "path",
-            "",
-            "directory of the GPU lease on local disk, shared by all users of the machine",
-            scope="host",
-            shown="atomtrace-locks in the system's temporary directory",
-        ),
+        help="directory of the GPU lease on local disk, shared by all users of the machine",
+        scope="host",
+        shown="atomtrace-locks in the system's temporary directory",
     )
-    lock_timeout: float = field(default=10800.0, metadata=_row("duration", 10800.0, "longest wait for the GPU lease"))
-    start_timeout: float = field(
-        default=2700.0, metadata=_row("duration", 2700.0, "longest server start, from launch to ready")
+    lock_timeout: float = _row("duration", default=10800.0, shown="3 h", help="longest wait for the GPU lease")
+    start_timeout: float = _row(
+        "duration", default=2700.0, shown="45 min", help="longest server start, from launch to ready"
     )
-    stall_timeout: float = field(
-        default=600.0, metadata=_row("duration", 600.0, "longest silence of a starting server's log")
+    stall_timeout: float = _row(
+        "duration", default=600.0, shown="10 min", help="longest silence of a starting server's log"
     )
-    workload_timeout: float = field(
-        default=1800.0, metadata=_row("duration", 1800.0, "longest warm-up or profiled benchmark")
+    workload_timeout: float = _row(
+        "duration", default=1800.0, shown="30 min", help="longest warm-up or profiled benchmark"
     )
-    export_timeout: float = field(
-        default=900.0, metadata=_row("duration", 900.0, "longest wait for trace files that do not grow")
+    export_timeout: float = _row(
+        "duration", default=900.0, shown="15 min", help="longest wait for trace files that do not grow"
     )
-    stop_timeout: float = field(
-        default=60.0, metadata=_row("duration", 60.0, "patience with SIGINT before SIGTERM, then SIGKILL")
+    stop_timeout: float = _row(
+        "duration", default=60.0, shown="1 min", help="patience with SIGINT before SIGTERM, then SIGKILL"
     )
-    catalog: str = field(
+    catalog: str = _row(
+        "path",
         default="auto",
-        metadata=_row(
-            "path",
-            "auto",
-            "ATOM's models.json for atom_catalog and from_catalog; auto: the one of --atom-root",
-        ),
+        help="ATOM's models.json for atom_catalog and from_catalog; auto: the one of --atom-root",
     )
-    full: bool = field(
-        default=False, metadata=_row("flag", default=False, help_text="run the specs marked atom_full too")
-    )
-    vram_timeout: float = field(
+    full: bool = _row("flag", default=False, help="run the specs marked atom_full too")
+    vram_timeout: float = _row(
+        "duration",
         default=120.0,
-        metadata=_row(
-            "duration", 120.0, "longest wait for GPU memory to be idle before a launch, and back after a stop"
-        ),
+        shown="2 min",
+        help="longest wait for GPU memory to be idle before a launch, and back after a stop",
     )
-    machine_root: str = field(
+    machine_root: str = _row(
+        "path",
         default="",
-        metadata=_row(
-            "path",
-            "",
-            "where /sys, /dev and /opt are looked for below; another tree than / is a fake machine, for tests",
-            scope="host",
-            shown="/",
-        ),
+        help="where /sys, /dev and /opt are looked for below; another tree than / is a fake machine, for tests",
+        scope="host",
+        shown="/",
     )
-    port: int = field(default=0, metadata=_row("count", 0, "HTTP port of the server (0: a free one)", scope="host"))
-    steady_skip_first: int = field(
-        default=5, metadata=_row("count", 5, "steps left out at the start of a run of equal steps")
+    port: int = _row("count", default=0, help="HTTP port of the server (0: a free one)", scope="host")
+    steady_skip_first: int = _row("count", default=5, help="steps left out at the start of a run of equal steps")
+    steady_skip_last: int = _row("count", default=2, help="steps left out at the end of a run of equal steps")
+    steady_min: int = _row(
+        "count", default=20, help="steady steps that a p50 or mean needs (p90: 2.5 times, p99: 10 times as many)"
     )
-    steady_skip_last: int = field(
-        default=2, metadata=_row("count", 2, "steps left out at the end of a run of equal steps")
+    baselines: str = _row(
+        "path", default="perf_specs/baselines", help="where baselines are kept, relative to the rootdir"
     )
-    steady_min: int = field(
-        default=20,
-        metadata=_row("count", 20, "steady steps that a p50 or mean needs (p90: 2.5 times, p99: 10 times as many)"),
-    )
-
-    baselines: str = field(
-        default="perf_specs/baselines",
-        metadata=_row("path", "perf_specs/baselines", "where baselines are kept, relative to the rootdir"),
-    )
-    update_baselines: str = field(
+    update_baselines: str = _row(
+        "text",
         default="",
-        metadata=_row(
-            "text",
-            "",
-            "record baselines instead of judging: those that are missing, or all (5 launches of 3 windows a case)",
-            choices=("missing", "all"),
-        ),
+        help="record baselines instead of judging: those that are missing, or all (5 launches of 3 windows a case)",
+        choices=("missing", "all"),
     )
-    tolerance: str = field(
-        default="3 %",
-        metadata=_row("share", "3 %", "a change against the baseline that is never called a regression"),
+    tolerance: str = _row(
+        "share", default="3 %", help="a change against the baseline that is never called a regression"
     )
-    confirm: str = field(
+    confirm: str = _row(
+        "text",
         default="launch",
-        metadata=_row(
-            "text",
-            "launch",
-            "before a regression fails: take a second, fresh launch (once per case), or never",
-            choices=("launch", "never"),
-        ),
+        help="before a regression fails: take a second, fresh launch (once per case), or never",
+        choices=("launch", "never"),
     )
-    drift: str = field(
-        default="10 %",
-        metadata=_row("share", "10 %", "largest total change against the anchor, however often baselines moved"),
+    drift: str = _row(
+        "share", default="10 %", help="largest total change against the anchor, however often baselines moved"
     )
-    waivers: str = field(
-        default="perf_specs/waivers.yaml",
-        metadata=_row("path", "perf_specs/waivers.yaml", "checks that may fail for a while, relative to the rootdir"),
+    waivers: str = _row(
+        "path", default="perf_specs/waivers.yaml", help="checks that may fail for a while, relative to the rootdir"
+    )
+    error_exit: int = _row(
+        "count",
+        default=0,
+        help="exit code of a run in which no test failed but some were inconclusive or infra errors, so that CI "
+        "can requeue it (0: pytest's own 1)",
+    )
+    json: str = _row(
+        "path", default="", help="write the run as one JSON document (its schema: atomtrace schema report)"
+    )
+    html: str = _row(
+        "path",
+        default="auto",
+        help="the HTML report, one file: a path, none, or auto: report.html beside the captures of the run",
+    )
+    markdown: str = _row("path", default="", help="write the run as Markdown, cut at 900 KiB")
+    github: str = _row(
+        "text",
+        default="auto",
+        help="step summary and annotations; auto: on GitHub's runners. Failed tests are annotated by "
+        "pytest-github-actions-annotate-failures where it is active",
+        choices=("auto", "off"),
+    )
+    dashboard: str = _row(
+        "path", default="", help="directory for two files of github-action-benchmark, one a direction"
+    )
+    junit: str = _row(
+        "text",
+        default="on",
+        help="give every test with a case a few properties atomtrace.*, which JUnit files then have",
+        choices=("on", "off"),
     )
 
-    error_exit: int = field(
-        default=0,
-        metadata=_row(
-            "count",
-            0,
-            "exit code of a run in which no test failed but some were inconclusive or infra errors, so that CI "
-            "can requeue it (0: pytest's own 1)",
-        ),
-    )
+    def __init__(self, **values: object) -> None:
+        """Take values by the names of the rows; the others have their defaults."""
+        unknown = [name for name in values if not isinstance(type(self).__dict__.get(name), Row)]
+        if unknown:
+            raise TypeError(f"no setting is called {', '.join(unknown)}")
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"settings never change: {name} (replace() makes a copy)")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.as_dict().items()))
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"Settings({given})"
 
     @classmethod
     def resolve(cls, *, cli: Mapping[str, object], env: Mapping[str, str], ini: Mapping[str, object]) -> Settings:
@@ -372,16 +387,16 @@ class Settings:
         known = {row.env for row in rows()}
         for key in env:
             if key.startswith(ENV_PREFIX) and key not in known and not key.startswith(_OURS):
-                close = difflib.get_close_matches(key, known, n=1)
+                close = _close(key, known)
                 if close:
-                    problems.append(f"environment variable {key} is no setting. Did you mean {close[0]}?")
+                    problems.append(f"environment variable {key} is no setting. Did you mean {close}?")
         if problems:
             raise ConfigError("\n".join(problems))
-        settings = cls(**values)  # type: ignore[arg-type]  # Row.parse gave each row its type
+        settings = cls(**values)
         if settings.replay and settings.backend == "auto":
-            settings = dataclasses.replace(settings, backend="replay")
+            settings = settings.replace(backend="replay")
         if settings.attach and settings.backend == "auto":
-            settings = dataclasses.replace(settings, backend="attach")
+            settings = settings.replace(backend="attach")
         _refuse_half_an_attach(settings)
         if settings.backend == "replay" and not settings.replay:
             raise ConfigError("needs the directory of the saved captures: --atom-replay DIR", "--atom-backend=replay")
@@ -394,8 +409,12 @@ class Settings:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Settings:
         """Rebuild settings sent by `as_dict`."""
-        names = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: v for k, v in values.items() if k in names})  # type: ignore[arg-type]
+        names = {row.name for row in rows()}
+        return cls(**{k: v for k, v in values.items() if k in names})
+
+    def replace(self, **values: object) -> Settings:
+        """A copy with other values."""
+        return Settings(**{**self.__dict__, **values})
 
     def as_dict(self, *, scope: str | None = None) -> dict[str, object]:
         """Builtin types only; `scope` keeps the rows of one scope."""
@@ -417,14 +436,9 @@ class Settings:
         return self.python or sys.executable
 
 
-# Variables that are ours but no settings: the simulator's controls and the token that marks our processes.
-_OURS: Final = (ENV_PREFIX + "SIM_", ENV_PREFIX + "RUN_TOKEN")
-
-
-@cache
 def rows() -> tuple[Row, ...]:
     """The table."""
-    return tuple(Row(name=f.name, **f.metadata) for f in dataclasses.fields(Settings))
+    return tuple(_TABLE)
 
 
 def environment() -> dict[str, str]:

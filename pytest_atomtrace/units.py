@@ -12,7 +12,7 @@ from typing import Final
 
 from pytest_atomtrace.errors import ConfigError
 
-__all__ = ["format_bytes", "format_duration", "format_seconds", "parse_duration_ns", "parse_share"]
+__all__ = ["format_bytes", "format_duration", "format_seconds", "parse_duration_ns", "parse_share", "parse_size"]
 
 _NS_PER: Final = {
     "ns": 1,
@@ -25,6 +25,12 @@ _NS_PER: Final = {
     "h": 3_600_000_000_000,
 }
 _DURATION: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>ns|us|µs|μs|ms|s|min|h)")
+_BYTES_PER: Final = {"B": 1} | {
+    f"{prefix}{ending}": base**power
+    for power, prefix in enumerate("KMGT", 1)
+    for ending, base in (("B", 1000), ("iB", 1024))
+}
+_SIZE: Final = re.compile(rf"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>{'|'.join(_BYTES_PER)})")
 _SHARE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*%")
 
 
@@ -58,6 +64,20 @@ def parse_share(text: object, *, where: str = "") -> float:
     if match is None:
         raise ConfigError(f'{text!r} is not a share like "5 %" or "0.5%"', where)
     return float(Decimal(match["number"]) / 100)
+
+
+def parse_size(text: object, *, where: str = "") -> int:
+    """Read ``"20 GB"`` as 20,000,000,000 bytes and ``"20 GiB"`` as 21,474,836,480 (B, KB, MB, GB, TB, KiB, ...).
+
+    Raises:
+        ConfigError: no unit, or anything else around the number.
+
+    """
+    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        hint = f'; a bare number has no unit, write "{text} GB"' if str(text).strip().isdecimal() else ""
+        raise ConfigError(f'{text!r} is not a size like "20 GB" or "512 MiB"{hint}', where)
+    return int(Decimal(match["number"]) * _BYTES_PER[match["unit"]])
 
 
 def format_duration(ns: float) -> str:

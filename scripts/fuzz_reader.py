@@ -19,7 +19,7 @@ from pathlib import Path
 from pytest_atomtrace.errors import TraceFileError
 from pytest_atomtrace.trace.build import build_rank
 from pytest_atomtrace.trace.integrity import check_export
-from pytest_atomtrace.trace.reader import read_rank
+from pytest_atomtrace.trace.reader import has_scanner, read_rank
 
 NAMES = ("k", "}, {", '"', "\\", "decode[bs=1 tok=1 d=1]", "draft[0/1 bs=1]", "é", "a" * 3000, "hipGraphLaunch")
 CATEGORIES = (
@@ -32,6 +32,7 @@ CATEGORIES = (
     "ac2g",
     "odd",
 )
+VALUES: tuple[object, ...] = (None, True, "3", -1, 2**31, 2**63, 10**30, 1.5, [1, [2, {}]], {"stream": [{}]}, "}")
 SCRAPS = (
     b"{",
     b"}",
@@ -52,14 +53,19 @@ SCRAPS = (
 
 
 def _event(rng: random.Random) -> dict[str, object]:
-    args = {"stream": rng.randrange(3), "correlation": rng.randrange(9), "External id": rng.randrange(9)}
+    args: dict[str, object] = {"stream": rng.randrange(3), "correlation": rng.randrange(9)}
+    args["External id"] = rng.randrange(9)
+    if rng.random() < 0.3:
+        args["kernel"] = rng.choice(NAMES)
+    if rng.random() < 0.1:
+        args[rng.choice(["grid", "stream", "correlation", "External id"])] = rng.choice(VALUES)
     return {
         "ph": rng.choice("XXXXXXfMi"),
         "cat": rng.choice(CATEGORIES),
         "name": rng.choice(NAMES),
         "pid": rng.choice([1, 1, "Spans"]),
-        "tid": rng.randrange(3),
-        "ts": rng.randrange(10**13) / 1000,
+        "tid": rng.choice([0, 1, 2, "t", "\u00e9"]),
+        "ts": rng.choice([rng.randrange(10**13) / 1000, rng.randrange(10**6), 1.7e15 + rng.randrange(9)]),
         "dur": rng.randrange(10**6) / 1000,
         "args": args,
     }
@@ -91,8 +97,10 @@ def _attempt(rng: random.Random, path: Path) -> None:
     data = gzip.compress(text, 1) if rng.random() < 0.4 else text
     data = _damaged(rng, data) if harm == 2 else data
     path.write_bytes(data)
+    piece_bytes, detail = rng.choice([1, 17, 300, 1 << 18]), rng.random() < 0.5
+    _compare(path, piece_bytes, detail=detail)
     try:
-        read = read_rank(path, rank="rank_0", piece_bytes=rng.choice([1, 17, 300, 1 << 18]))
+        read = read_rank(path, rank="rank_0", piece_bytes=piece_bytes, detail=detail)
         build_rank("rank_0", path, read)
         check_export(path)
     except TraceFileError:
@@ -101,6 +109,22 @@ def _attempt(rng: random.Random, path: Path) -> None:
         return
     if harm not in {1, 2} and read.event_count != len(events):
         raise AssertionError(f"{read.event_count} of {len(events)} events")
+
+
+def _facts(path: Path, piece_bytes: int, *, detail: bool, compiled: bool) -> str:
+    try:
+        read = read_rank(path, rank="rank_0", piece_bytes=piece_bytes, detail=detail, compiled=compiled)
+    except TraceFileError as error:
+        return f"{type(error).__name__} {error}"
+    tables = (read.gpu, read.calls, read.ops, read.notes, read.gpu_notes)
+    columns = [[column.tolist() for column in vars(table).values()] for table in tables]
+    return repr((read.names, read.threads, columns, read.meta, read.event_count, read.odd_times, read.text_bytes))
+
+
+def _compare(path: Path, piece_bytes: int, *, detail: bool) -> None:
+    one, other = (_facts(path, piece_bytes, detail=detail, compiled=compiled) for compiled in (True, False))
+    if one != other:
+        raise AssertionError(f"with the scanner:\n{one}\nwithout:\n{other}\n")
 
 
 def main() -> int:
@@ -120,7 +144,8 @@ def main() -> int:
                 print(f"seed {seed}, attempt {count}: {path.read_bytes()[:4000]!r}")
                 return 1
             count += 1
-    print(f"seed {seed}: {count} documents, nothing found")
+    readers = "with and without the scanner" if has_scanner() else "no scanner is built"
+    print(f"seed {seed}: {count} documents ({readers}), nothing found")
     return 0
 
 

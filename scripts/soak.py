@@ -1,9 +1,9 @@
 """Take many captures in one process and count what they leave: `python scripts/soak.py [CAPTURES] [-n WORKERS]`.
 
-Each capture is a launch of its own on the simulator. After a tenth of them (at least 3) the process is warm; from
-there to the end file descriptors, children and threads must not grow, the resident set by less than 10 %, and no
-lock, ticket, temporary file, port or process may be left. With `-n` the captures are items of one pytest run under
-pytest-xdist. Exit status 1 if anything is left.
+Each capture is a launch of its own on the simulator. A row is printed after every tenth of them. After the first
+tenth (at least 3) the process is warm; from there to the end file descriptors, children and threads must not grow,
+the resident set by less than 10 %, and no lock, ticket, temporary file, port or process may be left. With `-n` the
+captures are items of one pytest run under pytest-xdist. Exit status 1 if anything is left.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from pytest_atomtrace.cases.case import Case
 from pytest_atomtrace.settings import Settings
 
 LIMIT = 1000
+# A run that takes longer than this a capture hangs; a launch and a window of the simulator take one second.
+SECONDS_A_CAPTURE = 30
 GROWTH = 1.10
 PARTIAL = re.compile(r"\.(part|tmp|lock~)$|^\.")
 MODEL = "deepseek-ai/DeepSeek-V4-Pro"
@@ -57,6 +59,17 @@ def figures() -> dict[str, int]:
     }
 
 
+def print_row(number: int, seconds: float, now: dict[str, int]) -> None:
+    """One row of the table."""
+    print(f"{number:>8} {seconds:>8.0f} {now['rss_kb']:>8,}", end="")
+    print(f" {now['fds']:>5} {now['children']:>9} {now['threads']:>8}", flush=True)
+
+
+def temporary_files() -> set[str]:
+    """What lies directly in the directories that programs leave things in."""
+    return {str(path) for place in {tempfile.gettempdir(), "/dev/shm"} for path in Path(place).glob("*")}
+
+
 def ports_of(ledger: Path) -> set[int]:
     """The ports that the servers of this soak were given."""
     return {int(json.loads(line)["port"]) for line in ledger.read_text().splitlines()} if ledger.exists() else set()
@@ -70,15 +83,17 @@ def sequential(count: int, folder: Path, token: str) -> list[str]:
     warm_at = max(3, count // 10)
     warm: dict[str, int] = {}
     start = time.monotonic()
+    print("captures  seconds   RSS kB   fds  children  threads", flush=True)
     for number in range(1, count + 1):
         case = case_of(number)
         session.obtain(case, needed=[case], test_id=f"soak::{number}")
         if number == warm_at:
             warm = figures()
-            print(f"after {number}: {warm}", flush=True)
-    end = figures()
+        if number % max(1, count // 10) == 0 or number == count:
+            print_row(number, time.monotonic() - start, figures())
     session.close()
-    print(f"after {count}: {end} in {time.monotonic() - start:.0f} s", flush=True)
+    end = figures()
+    print_row(count, time.monotonic() - start, end)
     problems = [
         f"{name} grew from {warm[name]} to {end[name]}"
         for name in ("fds", "children", "threads")
@@ -103,7 +118,12 @@ def distributed(count: int, workers: int, folder: Path, token: str) -> list[str]
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     start = time.monotonic()
     done = subprocess.run(
-        argv, env={**env, "SOAK_TOKEN": token}, capture_output=True, text=True, timeout=LIMIT, check=False
+        argv,
+        env={**env, "SOAK_TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=count * SECONDS_A_CAPTURE,
+        check=False,
     )
     last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
     print(f"-n {workers}: {last} ({time.monotonic() - start:.0f} s)", flush=True)
@@ -138,6 +158,7 @@ def main() -> int:
         parser.error(f"captures: 3 to {LIMIT}")
     os.environ |= {"ATOMTRACE_SIM_LAYERS": "2", "ATOMTRACE_SIM_SEED": "1"}
     token = f"soak-{uuid.uuid4().hex}"
+    before = temporary_files()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ledger = folder / "ledger.jsonl"
@@ -148,6 +169,9 @@ def main() -> int:
         else:
             problems = sequential(options.captures, folder, token)
             problems += left_behind(folder, "ATOMTRACE_RUN_TOKEN", token, ports_of(ledger))
+    fresh = [Path(path) for path in sorted(temporary_files() - before)]
+    # Others use these directories too: ours is what this user made and what names this project.
+    problems += [f"temporary file {path}" for path in fresh if "atomtrace" in path.name]
     print("\n".join(problems) or f"{options.captures} captures, nothing left")
     return 1 if problems else 0
 

@@ -10,6 +10,7 @@ NEEDED = (
     "pytest_atomtrace/plugin/__init__.py",
     "pytest_atomtrace/simulator/profiles/",
     "pytest_atomtrace/cases/specs/spec.schema.json",
+    "pytest_atomtrace/report/report.schema.json",
 )
 UNWANTED = ("tests/", "perf_specs/", "benchmarks/")
 

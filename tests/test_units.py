@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_atomtrace import ConfigError
-from pytest_atomtrace.units import format_duration, format_seconds, parse_duration_ns, parse_share
+from pytest_atomtrace.units import format_duration, format_seconds, parse_duration_ns, parse_share, parse_size
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,29 @@ def test_shares_need_their_sign(text: object) -> None:
 )
 def test_wall_times_are_written_for_people(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("20 GB", 20 * 10**9),
+        ("20GiB", 20 * 2**30),
+        ("1.5 MB", 1_500_000),
+        ("0 B", 0),
+        ("2 TB", 2 * 10**12),
+        ("4 KiB", 4096),
+    ],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["20", "GB", "20 gb", "20 Gb", "-1 GB", "20 GBps", "", None, 20])
+def test_sizes_need_a_unit(text: object) -> None:
+    with pytest.raises(ConfigError, match=r'not a size like "20 GB" or "512 MiB"'):
+        parse_size(text)
+
+
+def test_a_bare_size_is_answered_with_what_to_write() -> None:
+    with pytest.raises(ConfigError, match=r'write "20 GB"'):
+        parse_size("20")

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import platform
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_atomtrace.capture.engines import Launch, ranks_of
+from pytest_atomtrace.capture.gpus import GpuSite, read_topology, visible
 from pytest_atomtrace.capture.http import Client, TransportError
-from pytest_atomtrace.capture.identity import Identity
+from pytest_atomtrace.capture.identity import Identity, environment_of
 from pytest_atomtrace.capture.life import AttachedLife, listener_of, log_of
+from pytest_atomtrace.capture.rankstate import files_now
 from pytest_atomtrace.capture.ready import wait_until_ready
 from pytest_atomtrace.capture.redact import Redactor
 from pytest_atomtrace.capture.server import Server
 from pytest_atomtrace.capture.serverlog import ServerLog
-from pytest_atomtrace.errors import LaunchError, WindowError
+from pytest_atomtrace.capture.tenants import holders_of_kfd, read_tenants
+from pytest_atomtrace.errors import LaunchError, LeaseError, WindowError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from urllib.parse import SplitResult
 
     from pytest_atomtrace.capture.clock import Clock
     from pytest_atomtrace.capture.keeper_link import KeeperLink
@@ -26,7 +32,14 @@ if TYPE_CHECKING:
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.settings import Settings
 
-__all__ = ["AttachEngine", "attach_server", "lock_name_of", "refuse_open_window"]
+__all__ = [
+    "AttachEngine",
+    "attach_server",
+    "attached_site",
+    "closed_by_others",
+    "lock_name_of",
+    "refuse_open_window",
+]
 
 _LOCAL = ("127.0.0.1", "localhost", "::1", "0.0.0.0")  # noqa: S104  # recognised, never bound
 _ASK_S = 330.0
@@ -46,8 +59,13 @@ class AttachEngine:
 def lock_name_of(url: str) -> str:
     """Name of the lock of an attached server: two runs that reach it by one address take turns."""
     parts = urlsplit(url)
-    host = "127.0.0.1" if parts.hostname in _LOCAL else parts.hostname or "unknown"
-    return f"attach-{host}-{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    host = "127.0.0.1" if parts.hostname in (*_LOCAL, platform.node().lower()) else parts.hostname or "unknown"
+    # An address of IPv6 has colons, and one with a zone a percent sign.
+    return f"attach-{re.sub(r'[^a-z0-9.-]', '_', host)}-{_port_of(parts)}"
+
+
+def _port_of(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def attach_server(
@@ -76,12 +94,12 @@ def attach_server(
             "Name the --torch-profiler-dir that the server was started with; it must be visible on this machine.",
         )
     parts = urlsplit(settings.attach)
-    identity = listener_of(parts.port or 80) if parts.hostname in _LOCAL else None
+    identity = listener_of(_port_of(parts)) if parts.hostname in _LOCAL else None
     life = AttachedLife(identity)
-    redactor = Redactor(env)
+    redactor = Redactor(env, (settings.attach,))
     path = log_of(life.pids())
     log = ServerLog(work / "none.log", redactor)
-    progress.stage(f"attaching to {settings.attach} (log: {path or 'not to be seen'})")
+    progress.done(f"attaching to {redactor.text(settings.attach)} (log: {path or 'not to be seen'})")
     if path is not None:
         _refuse_unfinished(path, redactor)
         log.follow(path, from_end=True)
@@ -150,3 +168,41 @@ async def refuse_open_window(server: Server, client: Client) -> None:
             f"somebody had a profiler window open on the server; it was exported to {busy[0].get('trace_dir')}",
             "Its log cannot be seen from here, so the window could only be found by closing it.",
         )
+
+
+def closed_by_others(server: Server, there: frozenset[Path], *, since: int) -> WindowError | None:
+    """The error that tells of our window's end before we closed it; `there` are the files from before it began.
+
+    What was recorded is a part of the load then, and the files are of whoever closed it.
+    """
+    server.log.poll()
+    ended = server.log.events("profiler_stopped", since=since) if server.log_seen else []
+    written = sorted(files_now(server.trace_dir) - there)
+    if not ended and not written:
+        return None
+    seen = f"{written[0]} is there already" if written else f"its log says so: {ended[0].line.strip()[:200]}"
+    return WindowError(
+        f"somebody else closed our profiler window before its end: {seen}",
+        "Another client of the server profiles too. What it wrote is left where it is.",
+        server.log.tail() if server.log_seen else (),
+    )
+
+
+def attached_site(machine: Path, pids: Sequence[int]) -> GpuSite | None:
+    """The GPUs that an attached server is on; None where that cannot be seen (another host, another user, no GPU).
+
+    They are those on which the driver lists its processes; in a container, where it lists other pids, those that its
+    environment leaves visible.
+    """
+    topology = read_topology(machine)
+    if not topology.gpus or not pids:
+        return None
+    cards = {card for tenant in read_tenants(machine, topology.gpus) if tenant.pid in pids for card in tenant.cards}
+    if cards:
+        return GpuSite(machine, tuple(gpu for gpu in topology.gpus if gpu.pci in cards))
+    if not holders_of_kfd(machine, pids):
+        return None
+    try:
+        return GpuSite(machine, visible(topology, environment_of(pids[0])))
+    except LeaseError:
+        return None

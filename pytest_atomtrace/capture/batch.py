@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shutil
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_atomtrace.capture.attach import attach_server
 from pytest_atomtrace.capture.collect import collect, quarantine
@@ -14,6 +14,7 @@ from pytest_atomtrace.capture.http import Client, TransportError
 from pytest_atomtrace.capture.launching import launch_server, with_place
 from pytest_atomtrace.capture.lease import refuse_leftover
 from pytest_atomtrace.capture.rankstate import files_now
+from pytest_atomtrace.capture.redact import Redactor
 from pytest_atomtrace.capture.server import Patience
 from pytest_atomtrace.capture.taking import Taking
 from pytest_atomtrace.capture.transient import Attempt, transient
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from pytest_atomtrace.settings import Settings
 
 __all__ = ["Batch"]
+
+_AnyError = TypeVar("_AnyError", bound=BaseException)
 
 # Is the server still good for the next case? A healthy one answers at once; one whose worker died never does.
 _HEALTH_S = 30.0
@@ -80,7 +83,7 @@ class Batch:
         # A server that is not ours cannot be launched afresh.
         left = self._pass(asked, [asked, *others], last=self.engine.name == "attach")
         if left:
-            self.progress.stage(f"once more, on a fresh launch: {self._attempts[-1].text[:240]}")
+            self.progress.done(f"once more, on a fresh launch: {self._attempts[-1].text[:240]}")
             self._stop_server()
             self._pass(asked, left, last=True)
         if self._failure is not None:
@@ -118,10 +121,11 @@ class Batch:
             return self._launch_and_wait(case, place, progress)
         except BaseException as error:  # noqa: BLE001  # raised again below
             self.lost = True
-            self._note(error, f"the launch of {case.slug}", last=last)
-            final = self._with_attempts(error)
+            told = self._told(error, case)
+            self._note(told, f"the launch of {case.slug}", last=last)
+            final = self._with_attempts(told)
             self.store.fail(place, _interruption(final), test_id=self.test_id)
-            raise final from error.__cause__
+            raise final from (None if isinstance(error, InfraError) else error.__cause__)
         finally:
             self.store.end(place)
 
@@ -168,9 +172,9 @@ class Batch:
         except BaseException as error:
             if isinstance(error, _AgainError):
                 raise
-            final = self._with_attempts(error)
+            final = self._with_attempts(self._told(error, case))
             self.store.fail(place, _interruption(final), test_id=self.test_id)
-            raise final from error.__cause__
+            raise final from (None if isinstance(error, InfraError) else error.__cause__)
         finally:
             self.store.end(place)
 
@@ -195,20 +199,23 @@ class Batch:
             attempts = tuple(attempt.as_dict() for attempt in self._attempts)
             taken = replace(taken, attempts=attempts, environment=self.around.environment(server))
             collect(server, taken, self.store.case_dir(case) / str(number))
-        except InfraError as error:
+        except InfraError as told:
+            error = self._told(told, case)
             self.lost = self.lost or taking.hanging or not self._healthy(server, since=log_start)
             again = self._why_again(error, last=last)
             target = self.store.quarantine_dir(case, number)
             target = target.with_name(f"{target.name}-first") if again else target
             with contextlib.suppress(StoreError, OSError):  # a full disk must not hide what went wrong first
-                quarantine(server, target, stale=there, error=error)
-            progress.stage(f"failed: {error.problem[:160]}")
+                left = files_now(server.trace_dir) if taking.closed_by_others else there
+                quarantine(server, target, stale=left, error=error)
+            progress.done(f"failed: {error.problem[:160]}")
             self._note(error, f"window {number} of {case.slug}", last=last)
-            raise with_place(error, f"What it left: {target}") from error
+            raise with_place(error, f"What it left: {target}") from None
         finally:
             server.windows += 1
             self._launch_stages = []
-        progress.stage(f"captured {len(taken.states)} ranks in {format_seconds(taken.capture_s)}")
+        ranks = f"{len(taken.states)} rank{'s' * (len(taken.states) != 1)}"
+        progress.done(f"captured {ranks} in {format_seconds(taken.capture_s)}")
 
     def _why_again(self, error: BaseException, *, last: bool) -> str:
         return "" if last else transient(error, own_port=not self.settings.port)
@@ -219,6 +226,16 @@ class Batch:
         if reason and isinstance(error, InfraError):
             self._attempts.append(Attempt(about, type(error).__name__, error.problem, reason))
             raise _AgainError from error
+
+    def _told(self, error: _AnyError, case: Case) -> _AnyError:
+        """The error without secrets: answers and logs of a server may repeat what it was given.
+
+        What it was raised from goes no further, since that says the same unredacted.
+        """
+        if not isinstance(error, InfraError):
+            return error
+        redactor = Redactor({**self.env, **dict(case.env)}, (*case.server_args, *case.bench_args, self.settings.attach))
+        return type(error)(redactor.text(error.problem), redactor.text(error.hint), redactor.lines(error.evidence))
 
     def _with_attempts(self, error: BaseException) -> BaseException:
         if not isinstance(error, InfraError) or not self._attempts:

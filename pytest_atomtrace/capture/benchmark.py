@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.capture.redact import Redactor
 from pytest_atomtrace.errors import InfraError, WorkloadError
 
 if TYPE_CHECKING:
@@ -231,7 +232,9 @@ class Benchmark:
             text = self._log.read_bytes()[-8192:].decode("utf-8", "replace")
         except OSError:
             return []
-        return [line.strip()[:300] for line in text.replace("\r", "\n").splitlines() if line.strip()][-lines:]
+        redactor = Redactor(self.env, self.argv)
+        found = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-lines:]
+        return [redactor.text(line)[:300] for line in found]
 
 
 def _spread(row: Mapping[str, object], name: str) -> dict[str, object] | None:

@@ -84,9 +84,9 @@ def collect(server: Server, taken: Taken, target: Path) -> None:
             "size_bytes": state.size_bytes,
             "capture_traces": graphs,
         }
-    write_json(target / "bench.json", dict(taken.bench))
+    write_json(target / "bench.json", server.redactor.value(dict(taken.bench)))
     write_bytes(target / "server.log", _log(server))
-    write_json(target / MANIFEST, _manifest(server, taken, rows))
+    write_json(target / MANIFEST, server.redactor.value(_manifest(server, taken, rows)))
 
 
 def _log(server: Server) -> bytes:
@@ -101,6 +101,7 @@ def _manifest(server: Server, taken: Taken, rows: dict[str, object]) -> dict[str
     case = taken.case.as_dict()
     case["env"] = server.redactor.env(dict(taken.case.env))
     case["server_args"] = server.redactor.argv(taken.case.server_args)
+    case["bench_args"] = server.redactor.argv(taken.case.bench_args)
     return {
         "schema": MANIFEST_SCHEMA,
         "slug": taken.case.slug,

@@ -12,6 +12,7 @@ from pytest_atomtrace.errors import WorkloadError
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from pytest_atomtrace.capture.progress import Progress
     from pytest_atomtrace.capture.server import Server
     from pytest_atomtrace.capture.workload import Load
 
@@ -23,8 +24,9 @@ _POLL_S = 0.002
 class DecodingLoad:
     """Runs the load as a task of its own; the stages below wait for what the window needs."""
 
-    def __init__(self, load: Load, server: Server, timeout_s: float) -> None:
+    def __init__(self, load: Load, server: Server, timeout_s: float, progress: Progress) -> None:
         self.load = load
+        self._progress = progress
         self._server = server
         self._timeout_s = timeout_s
         self._task: asyncio.Task[None] | None = None
@@ -40,6 +42,8 @@ class DecodingLoad:
             WorkloadError: a request failed, or the first ones end before the last one's prefill.
 
         """
+        text = f"filling: the window opens when all {self.load.concurrency} slots decode"
+        self._progress.stage(text, limit_s=self._timeout_s)
         await self._beside(self._all_decode(), "waiting for all slots to decode")
 
     async def until_steps(self, steps: int) -> None:
@@ -95,4 +99,5 @@ class DecodingLoad:
 
     async def _beside(self, work: Coroutine[object, object, None], stage: str) -> None:
         patience = Patience(self._timeout_s, so_far=lambda: self.load.so_far)
-        await self._server.beside(work, stage, WorkloadError, patience)
+        tell = self._progress.update
+        await self._server.beside(work, stage, WorkloadError, patience, tick=lambda: tell(self.load.state))

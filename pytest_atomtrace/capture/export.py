@@ -7,12 +7,13 @@ the files count.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.rankstate import ExportWatch, RankState, writers_of
 from pytest_atomtrace.errors import ExportError, WindowError
 from pytest_atomtrace.trace.layout import rank_sort_key
-from pytest_atomtrace.units import format_seconds
+from pytest_atomtrace.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ _POLL_S = 0.1
 _AFTER_FAILURE_S = 60.0
 _AFTER_LOSS_S = 3.0
 _STOP_ANSWER_S = 10.0
+# A rank of a short window may take this much as JSON; the exporter removes what it could not finish.
+_LITTLE_ROOM_BYTES = 1 << 30
 
 
 async def wait_for_export(
@@ -62,7 +65,6 @@ async def wait_for_export(
         writers=lambda: writers_of(pids_of()),
         death_seen=lambda: server.trouble(since=since) is not None,
     )
-    start_s = server.clock.monotonic_s()
     while True:
         states = watch.observe()
         checks = watch.to_check(states)
@@ -78,7 +80,7 @@ async def wait_for_export(
         if reason:
             raise _export_error(server, states, since, reason)
         progress.update(
-            f"export: {done}/{len(states)} ranks after {format_seconds(server.clock.monotonic_s() - start_s)}, "
+            f"{done}/{len(states)} ranks (at most {format_seconds(timeout_s)} without growth), "
             + ", ".join(state.text for state in states.values() if not state.over)[:200]
         )
         await asyncio.sleep(_POLL_S)
@@ -131,6 +133,15 @@ def _why_over(server: Server, watch: ExportWatch, states: Mapping[str, RankState
     return ""
 
 
+def _little_room(place: Path) -> str:
+    """A sentence about a disk that is as good as full, "" for any other."""
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return ""
+    return f" The disk of {place} has {format_bytes(free)} left." if free < _LITTLE_ROOM_BYTES else ""
+
+
 def _export_error(server: Server, states: Mapping[str, RankState], since: int, reason: str) -> ExportError:
     bad = sorted((s for s in states.values() if s.state != "done"), key=lambda s: rank_sort_key(s.rank))
     listed = ", ".join(state.text for state in bad)
@@ -148,5 +159,6 @@ def _export_error(server: Server, states: Mapping[str, RankState], since: int, r
         (hints[state.state] for state in bad if state.state in hints),
         "Raise --atom-export-timeout if files still grow.",
     )
+    hint = f"{hint}{_little_room(server.trace_dir)}"
     evidence = [*(server.redactor.text(line)[:300] for line in said[:4]), *server.log.tail()]
     return ExportError(f"{len(bad)} of {len(states)} ranks did not export, {reason}: {listed}", hint, evidence)

@@ -13,9 +13,10 @@ import orjson
 from pytest_atomtrace.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["link_or_copy", "move", "read_json", "write_bytes", "write_json"]
+__all__ = ["append_bytes", "json_bytes", "link_or_copy", "move", "read_json", "whole_file", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -39,14 +40,56 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write, piece by piece, what becomes `path` when the block ends well; of a failed block nothing stays.
+
+    Raises:
+        StoreError: the directory cannot be written or the disk is full.
+
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON in the order of its keys, atomically; equal values give equal bytes."""
+    """Write `value` as `json_bytes`, atomically."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """`value` as indented JSON in the order of its keys; equal values give equal bytes."""
     option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     try:
-        data = orjson.dumps(value, option=option)
+        return orjson.dumps(value, option=option)
     except TypeError:  # the environment may hold bytes that are no UTF-8, and so may a log line
-        data = orjson.dumps(_without_surrogates(value), option=option)
-    write_bytes(path, data)
+        return orjson.dumps(_without_surrogates(value), option=option)
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add to a file that others write too, in one piece.
+
+    Raises:
+        StoreError: it cannot be written or the disk is full.
+
+    """
+    try:
+        with path.open("ab", buffering=0) as stream:
+            written = stream.write(data)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+    if written != len(data):
+        raise StoreError(f"{path} cannot be written: {written} of {len(data)} bytes went in")
 
 
 def _without_surrogates(value: object) -> object:

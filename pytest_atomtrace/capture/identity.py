@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Identity", "ProcessRow", "descendants", "environ_holders", "process_table"]
+__all__ = ["Identity", "ProcessRow", "descendants", "environ_holders", "environment_of", "process_table"]
 
 _PROC = Path("/proc")
 _GONE = "ZX"
@@ -105,6 +105,16 @@ def descendants(root: int, table: dict[int, ProcessRow]) -> list[ProcessRow]:
         found += below
         queue += [row.pid for row in below]
     return found
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """A process's initial environment; empty where it is not ours to see."""
+    try:
+        rows = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (row.decode("utf-8", "surrogateescape").partition("=") for row in rows if b"=" in row)
+    return {name: value for name, _, value in pairs}
 
 
 def environ_holders(name: str, value: str) -> list[int]:

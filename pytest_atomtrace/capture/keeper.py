@@ -44,6 +44,7 @@ from pytest_atomtrace.capture.identity import Identity
 from pytest_atomtrace.capture.ladder import Ladder
 from pytest_atomtrace.capture.locks import LockSet, read_holder
 from pytest_atomtrace.capture.process import become_subreaper, spawn_server
+from pytest_atomtrace.capture.redact import Redactor
 from pytest_atomtrace.capture.vram import VramGuard
 from pytest_atomtrace.errors import AtomTraceError
 from pytest_atomtrace.settings import environment
@@ -77,6 +78,7 @@ class Keeper:
         self._buffer = b""
         self._orphaned = False
         self._leaving = False
+        self._started: list[tuple[Path, list[str], dict[str, str]]] = []
         self._watched = watched
         self._clock = SYSTEM_CLOCK
         self._wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -108,6 +110,7 @@ class Keeper:
             self._outwait_memory()
             if self._lock is not None:
                 self._lock.release()
+            self._redact_files()
         return 1 if leftover else 0
 
     def _on_terminate(self, *_: object) -> None:
@@ -199,6 +202,19 @@ class Keeper:
             sys.stderr.write(f"after {self._memory_timeout_s:g} s, {excess}\n")
         guard.settle()
 
+    def _redact_files(self) -> None:
+        """Blank secrets out of what servers and clients wrote into their directories: logs repeat variables.
+
+        Only once they have ended, since a file that is being written cannot be replaced, and after the lease is free,
+        since nobody needs to wait for it.
+        """
+        for directory in dict.fromkeys(directory for directory, _, _ in self._started):
+            redactors = [Redactor(env, argv) for place, argv, env in self._started if place == directory]
+            with contextlib.suppress(OSError):
+                for path in directory.iterdir():
+                    if path.is_file() and not path.is_symlink():
+                        _redact_file(path, redactors)
+
     def _launch(self, request: dict[str, object]) -> dict[str, object]:
         if self._lock is None or not self._lock.held:
             return {"error": "no server is started without the lease"}
@@ -209,6 +225,7 @@ class Keeper:
             return {"error": "launch needs argv (a list) and env (an object)"}
         if self._guard is not None:
             self._guard.launching()
+        self._started.append((Path(str(request["cwd"])), argv, env))
         process = spawn_server(argv, env=env, cwd=Path(str(request["cwd"])), log=Path(str(request["log"])))
         # The pid is ours to reap (waitpid below), so Popen must not: it would find no such child.
         process.returncode = 0
@@ -230,6 +247,7 @@ class Keeper:
         argv, env = request["argv"], request["env"]
         if not isinstance(argv, list) or not isinstance(env, dict):
             return {"error": "start needs argv (a list) and env (an object)"}
+        self._started.append((Path(str(request["cwd"])), argv, env))
         process = spawn_server(argv, env=env, cwd=Path(str(request["cwd"])), log=Path(str(request["log"])))
         process.returncode = 0  # ours to reap, as the server
         self._helper_code = None
@@ -305,6 +323,16 @@ class Keeper:
                 self._returncode = os.waitstatus_to_exitcode(status)
             if self._helper is not None and pid == self._helper.pid:
                 self._helper_code = os.waitstatus_to_exitcode(status)
+
+
+def _redact_file(path: Path, redactors: list[Redactor]) -> None:
+    data = clean = path.read_bytes()
+    for redactor in redactors:
+        clean = redactor.data(clean)
+    if clean != data:
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_bytes(clean)
+        partial.replace(path)
 
 
 def main(argv: list[str]) -> int:

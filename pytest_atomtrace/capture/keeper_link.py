@@ -75,6 +75,10 @@ class KeeperLink:
             if reply.get("id") == self._next_id:
                 break
         if "error" in reply:
+            kind, _, text = str(reply["error"]).partition(": ")
+            if kind == LeaseError.__name__:  # it did not refuse: it could not, and has told why
+                problem, _, hint = text.partition("\n")
+                raise LeaseError(problem, hint)
             raise InfraError(f"the lease's keeper refused to {op}: {reply['error']}")
         return reply
 

@@ -60,7 +60,9 @@ def launch_server(
         )
     launch = engine.launch(case, trace_dir=trace_dir, port=port, base_env=env, token=env[RUN_TOKEN])
     _prepare(launch)
-    progress.stage(f"launching the server (deadline {format_seconds(settings.start_timeout)})")
+    limit_s = settings.start_timeout
+    name = "launching the server"
+    progress.stage(f"{name} (deadline {format_seconds(limit_s)})", name=name, limit_s=limit_s)
     log = work / "server.log"
     reply = link.request("launch", argv=list(launch.argv), env=dict(launch.env), cwd=str(work), log=str(log))
     redactor = Redactor(launch.env, launch.argv)

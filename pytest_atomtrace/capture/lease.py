@@ -76,6 +76,7 @@ class Lease:
             InfraError: the keeper is gone.
 
         """
+        self.progress.passing("stopping the server")
         reply = self.link.request("stop", patience_s=stop_patience_s, timeout_s=stop_patience_s + 60.0)
         listed = reply.get("leftover")
         leftover = [int(pid) for pid in listed] if isinstance(listed, list) else []
@@ -144,7 +145,9 @@ class LeaseDesk:
                         f"the GPUs were not free within {format_seconds(timeout_s)}: {text}",
                         "Wait for that run, or raise --atom-lock-timeout.",
                     )
-                (progress.update if said else progress.stage)(f"waiting for the GPUs: {text}")
+                if not said:
+                    progress.stage(f"waiting for the GPUs: {text}", limit_s=timeout_s)
+                progress.update(text)
                 said = True
                 self.clock.sleep_s(_POLL_S)
             return None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["HostLock", "LockSet", "SharedNote", "is_locked", "read_holder", "shared_directory"]
+__all__ = ["HostLock", "LockSet", "SharedHold", "SharedNote", "is_locked", "read_holder", "shared_directory"]
 
 
 def shared_directory(path: Path) -> Path:
@@ -108,6 +108,38 @@ class HostLock:
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class SharedHold:
+    """A shared flock: any number may hold it, and while one does nobody gets a `HostLock` on the same file.
+
+    It ends with `release` or with the process. Where the place has no locks or cannot be written nothing is held: a
+    hold protects from tidying up, and no reader may fail for want of it. A reader makes no file (`create`).
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self._descriptor = -1
+        try:
+            descriptor = _open(path) if create else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return
+        self._descriptor = descriptor
+
+    @property
+    def held(self) -> bool:
+        """Whether it protects anything."""
+        return self._descriptor >= 0
+
+    def release(self) -> None:
+        """Give it back; may be called twice."""
+        if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -84,7 +84,7 @@ async def wait_until_ready(server: Server, settings: Settings, progress: Progres
                     "A cold start compiles for minutes: raise --atom-start-timeout if the log below still moves.",
                     server.log.tail(),
                 )
-            progress.update(f"launching the server, {format_seconds(now_s - start_s)} of {limit}: {_last(server)}")
+            progress.update(_last(server))
             await asyncio.sleep(_POLL_S)
         await _check_parallelism(client, server, case)
         left_s = max(_PROBE_S, settings.start_timeout - (clock.monotonic_s() - start_s))

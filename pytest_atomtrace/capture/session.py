@@ -55,7 +55,8 @@ class CaptureSession:
     """One per worker process; holds nothing between two calls of `obtain`, so item order cannot deadlock.
 
     `windows` says by slug how many windows a case needs where they are more than its own `captures`; all workers of a
-    run must say the same.
+    run must say the same. `progress` takes lines that stay, `show` (of a terminal that is ours alone) the one that is
+    kept up to date.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class CaptureSession:
         progress: Callable[[str], None],
         clock: Clock = SYSTEM_CLOCK,
         windows: Mapping[str, int] | None = None,
+        show: Callable[[str], None] | None = None,
     ) -> None:
         self._settings = settings
         self._run = run
         self._emit = progress
+        self._show = show
         self._clock = clock
         self._store = Store(run.run_dir.resolve(), run.run_id, clock, windows if windows is not None else {})
         self._lease: Lease | None = None
@@ -95,7 +98,7 @@ class CaptureSession:
         """
         engine = self._engine()
         refuse_unsupported(case, self._settings, engine.name)
-        progress = Progress(self._emit, case.slug, clock=self._clock)
+        progress = Progress(self._emit, case.slug, clock=self._clock, show=self._show)
         if launch > 1 and engine.name == "attach":
             raise LaunchError("an attached server cannot be launched again", "That needs --atom-backend=atom.")
         store = self._store.of_launch(launch)
@@ -133,7 +136,7 @@ class CaptureSession:
         refuse_unsupported(case, self._settings, engine.name)
         if engine.name == "attach":
             raise LaunchError("an attached server cannot be launched with another environment")
-        progress = Progress(self._emit, case.slug, clock=self._clock)
+        progress = Progress(self._emit, case.slug, clock=self._clock, show=self._show)
         lease = self._desk(engine, case, progress).wait(
             settled=lambda: False,
             facts={"run": self._run.run_id, "worker": self._run.worker, "test": test_id},
@@ -149,7 +152,7 @@ class CaptureSession:
             names = list(sides)
             for number in range(1, launches + 1):
                 for name in names if number % 2 else names[::-1]:
-                    progress.stage(f"side {name}, launch {number} of {launches}")
+                    progress.done(f"side {name}, launch {number} of {launches}")
                     store = self._store.of_side(name).of_launch(number)
                     env = launch_environment({**self._env, **sides[name]}, engine, number)
                     batch = self._batch(store, lease, engine, env, progress=progress, test_id=test_id)
@@ -188,7 +191,7 @@ class CaptureSession:
             worker=self._run.worker,
             test_id=test_id,
             clock=self._clock,
-            around=Surroundings(lease, clock=self._clock),
+            around=Surroundings(lease, clock=self._clock, machine=self._settings.machine),
         )
 
     def close(self) -> None:
@@ -223,7 +226,7 @@ class CaptureSession:
         site = find_site(settings, engine.name, {**self._env, **dict(case.env)})
         warning = check_lock_directory(settings, site=site, env=self._env, ci=self._run.ci)
         if warning and not self._warned:
-            progress.stage(f"warning: {warning}")
+            progress.done(f"warning: {warning}")
             self._warned = True
         timeout_s = settings.vram_timeout
         lock = f"{lock_name_of(settings.attach)}.lock" if engine.name == "attach" else LOCK_NAME

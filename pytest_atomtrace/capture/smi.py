@@ -36,6 +36,7 @@ _VRAM_COMMANDS = (
     ("amd-smi", "metric", "--mem-usage", "--json"),
     ("rocm-smi", "--showmeminfo", "vram", "--showbus", "--json"),
 )
+_LIST = ("amd-smi", "list", "--json")
 _THROTTLE_COMMANDS = (("amd-smi", "metric", "--throttle", "--json"),)
 
 
@@ -72,15 +73,45 @@ def _ask(
     said = []
     for command in commands:
         try:
-            document = json.loads(read_output(command, env=env, timeout_s=_TIMEOUT_S))
+            document = _document(command, env)
+            found = read(document, cards)
+            if command[0] == _LIST[0] and not _has_all(found, cards):
+                # Its metrics name no address: on a machine with more cards than ours a second question tells them.
+                found = read(_with_addresses(document, _document(_LIST, env)), cards)
         except (OSError, ValueError) as error:
             said.append(f"{command[0]}: {error}")
             continue
-        found = read(document, cards)
-        if all(card in found for card in cards):
+        if _has_all(found, cards):
             return {card: found[card] for card in cards}
         said.append(f"{command[0]} tells about {len(found)} of {len(cards)} cards")
     raise SmiError("; ".join(said))
+
+
+def _has_all(found: Mapping[str, object], cards: Sequence[str]) -> bool:
+    return all(card in found for card in cards)
+
+
+def _document(command: Sequence[str], env: Mapping[str, str]) -> object:
+    """What a tool prints as JSON; words before it (low-power states, missing permissions) are left out."""
+    text = read_output(command, env=env, timeout_s=_TIMEOUT_S).decode("utf-8", "replace")
+    start = re.search(r"^\s*[\[{]", text, re.M)
+    return json.loads(text[start.start() :] if start else text)
+
+
+def _with_addresses(document: object, listing: object) -> object:
+    """`document` with the address of each of its GPUs, as ``amd-smi list`` gives them by number."""
+    known = {str(row.get("gpu")): address for row in _objects(listing) if (address := _address(row))}
+    rows = document.get("gpu_data") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        return document
+    return [{"bdf": known.get(str(row.get("gpu")), ""), **row} for row in rows if isinstance(row, dict)]
+
+
+def _objects(value: object) -> Iterator[dict[str, object]]:
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(inner)
 
 
 if TYPE_CHECKING:

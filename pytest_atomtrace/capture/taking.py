@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.capture.attach import refuse_open_window
+from pytest_atomtrace.capture.attach import closed_by_others, refuse_open_window
 from pytest_atomtrace.capture.collect import Taken
 from pytest_atomtrace.capture.export import wait_for_export
 from pytest_atomtrace.capture.http import Client
 from pytest_atomtrace.capture.loads import Loads
 from pytest_atomtrace.capture.rankstate import files_now
+from pytest_atomtrace.capture.traffic import Traffic
 from pytest_atomtrace.capture.window import Window
 from pytest_atomtrace.errors import InfraError, WorkloadError
 
@@ -35,6 +36,8 @@ __all__ = ["Taking"]
 class Taking:
     """The taking of one window; `hanging` is true if requests of ours may still run on the server afterwards.
 
+    `closed_by_others` is true if it failed since another client of the server ended it: the files are that one's.
+
     `env` and `work` are for a benchmark client that is a process of its own.
     """
 
@@ -49,6 +52,7 @@ class Taking:
     test_id: str
     around: Surroundings
     hanging: bool = False
+    closed_by_others: bool = False
     _decoding: DecodingLoad | None = field(default=None, repr=False)
 
     async def take(self, earlier: list[dict[str, object]]) -> Taken:
@@ -79,10 +83,18 @@ class Taking:
                     await refuse_open_window(server, client)
                 honest = await window.unprofiled() if self.settings.bench == "on" else None
                 drafts = await window.draft_counts()
+                traffic = Traffic(client, clock)
+                if server.attached:
+                    await traffic.begin()
+                there = files_now(server.trace_dir)
                 with self.around.watching(server) as contention:
                     log_start, load, failure = await self._profile(window)
                 if failure is not None and server.trouble(since=log_start) is not None:
                     raise failure
+                closed = closed_by_others(server, there, since=log_start) if server.attached else None
+                if closed is not None:
+                    self.closed_by_others = True
+                    raise closed
                 stale, log_stop, states, reply = await self._export(window, failure)
                 if failure is not None:
                     raise failure
@@ -97,6 +109,8 @@ class Taking:
                 self.hanging = window.in_flight > 0
             load.check(f"window {self.number}")
             bench = {**load.figures(), **await window.accepted_since(drafts)}
+            if server.attached:
+                contention["traffic"] = await traffic.end(ours=int(str(bench["completed"])))
         if self._decoding is not None:
             bench["whole_window"] = False
         if honest is not None:
@@ -155,7 +169,7 @@ class Taking:
         stale = files_now(server.trace_dir)
         server.log.poll()
         log_stop = server.log.size
-        self.progress.stage(f"export: waiting for {len(server.ranks)} ranks")
+        self.progress.stage(f"export: waiting for {len(server.ranks)} rank{'s' * (len(server.ranks) != 1)}")
         with window.timed("export"):
             stop = window.close()
             try:

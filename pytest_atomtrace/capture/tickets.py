@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.capture.clock import SYSTEM_CLOCK, Clock
 from pytest_atomtrace.capture.files import write_bytes
 from pytest_atomtrace.capture.locks import is_locked, read_holder, shared_directory
+from pytest_atomtrace.errors import LeaseError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +31,9 @@ __all__ = ["Ticket", "TicketQueue", "waiting_in"]
 
 _NAME = re.compile(r"(?P<wall>\d+)-(?P<pid>\d+)-(?P<start>\d+)")
 _WANTED = "wants"
+# A ticket that is being written, under its first name or under that of the atomic write.
+_UNFINISHED = re.compile(r"\.{1,2}\d+-\d+-\d+\.new")
+_UNFINISHED_S = 600.0
 
 
 @dataclass(frozen=True, order=True)
@@ -60,13 +64,27 @@ class TicketQueue:
         self._clock = clock
 
     def take(self, owner: Identity, facts: Mapping[str, object], *, wants: Iterable[str] = ()) -> Ticket:
-        """Join the queue at its end for the locks named by `wants`; the caller's process must live while it waits."""
-        wall_ns = self._clock.wall_ns()
+        """Join the queue at its end for the locks named by `wants`; the caller's process must live while it waits.
+
+        Raises:
+            LeaseError: the place cannot be written, or its disk is full.
+
+        """
+        # A clock that was set back must not put us before those who wait: whoever releases would be served again
+        # and again until the clock has caught up.
+        last_ns = max((ticket.wall_ns for ticket in self.waiting()), default=0)
+        now_ns = self._clock.wall_ns()
+        self._tidy_unfinished(now_ns)
+        wall_ns = max(now_ns, last_ns + 1)
         path = self._directory / f"{wall_ns}-{owner.pid}-{owner.start}"
         names = sorted(wants)
         # Under another name until it is locked, else somebody might take it for a dead one's.
         hidden = path.with_name(f".{path.name}.new")
-        write_bytes(hidden, json.dumps({**facts, _WANTED: names}).encode())
+        try:
+            write_bytes(hidden, json.dumps({**facts, _WANTED: names}).encode())
+        except StoreError as error:
+            hint = "The lock directory needs a few kB of local disk: --atom-lock-dir DIR"
+            raise LeaseError(f"no place in the queue for the GPUs: {error.problem}", hint) from error
         descriptor = os.open(hidden, os.O_RDONLY | os.O_CLOEXEC)
         os.fchmod(descriptor, 0o644)  # other users must be able to see that it is locked
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -76,6 +94,14 @@ class TicketQueue:
     def waiting(self) -> list[Ticket]:
         """Tickets of live processes in order; those of dead ones are removed."""
         return waiting_in(self._directory, tidy=True)
+
+    def _tidy_unfinished(self, now_ns: int) -> None:
+        """Remove what processes left that were killed while they wrote a ticket, which takes a millisecond."""
+        limit_s = now_ns / 1e9 - _UNFINISHED_S
+        with contextlib.suppress(OSError):
+            for path in self._directory.glob(".*"):
+                if _UNFINISHED.match(path.name) and path.stat().st_mtime < limit_s:
+                    path.unlink()
 
     def ahead_of(self, ticket: Ticket) -> list[Ticket]:
         """Who is served before `ticket`: earlier ones that want a lock it wants (or do not say which)."""

@@ -29,7 +29,7 @@ def wait_for_idle(link: KeeperLink, *, timeout_s: float, progress: Progress, clo
     excess, tenants = _wait(link, timeout_s, progress, clock)
     blind = link.request("memory", timeout_s=_LOOK_S).get("blind")
     if blind:
-        progress.stage(f"warning: GPU memory cannot be watched: {blind}")
+        progress.done(f"warning: GPU memory cannot be watched: {blind}")
     if excess:
         raise LaunchError(
             f"no server was launched: after {format_seconds(timeout_s)}, {excess}",
@@ -67,7 +67,9 @@ def _wait(link: KeeperLink, timeout_s: float, progress: Progress, clock: Clock) 
             return excess, tenants
         # The driver needs some hundred milliseconds after a process has ended: no news.
         if clock.monotonic_s() - start_s > 1.0:
-            text = f"waiting: {excess}" + (f"; {'; '.join(tenants[:4])}" if tenants else "")
-            (progress.update if said else progress.stage)(text)
+            text = excess + (f"; {'; '.join(tenants[:4])}" if tenants else "")
+            if not said:
+                progress.stage(f"waiting: {text}", name="waiting for GPU memory", limit_s=timeout_s)
+            progress.update(text)
             said = True
         clock.sleep_s(_POLL_S)

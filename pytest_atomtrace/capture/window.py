@@ -57,7 +57,8 @@ class Window:
 
         One-token probes would leave the measured shapes cold, and equal prompts would hit the prefix cache.
         """
-        self.progress.stage(f"warm-up: {self.case.conc} requests of {self.case.isl}/{self.case.output_tokens} tokens")
+        text = f"warm-up: {self.case.conc} requests of {self.case.isl}/{self.case.output_tokens} tokens"
+        self.progress.stage(text, limit_s=self.settings.workload_timeout)
         with self.timed("warm_up"):
             await self._measure_tokenizer()
             load = self._keep(self.loads.builtin("warm-up", self.case.conc))
@@ -71,7 +72,8 @@ class Window:
             WorkloadError: a request failed.
 
         """
-        self.progress.stage(f"unprofiled pass: {self.case.requests} requests, {self.case.conc} in flight")
+        text = f"unprofiled pass: {self.case.requests} requests, {self.case.conc} in flight"
+        self.progress.stage(text, limit_s=self.settings.workload_timeout)
         with self.timed("unprofiled"):
             before = await self.draft_counts()
             load = self._keep(self.loads.measured("unprofiled"))
@@ -96,6 +98,7 @@ class Window:
             WindowError: refused, unanswered, or a rank did not start.
 
         """
+        self.progress.passing("starting the profiler")
         with self.timed("start_profile"):
             self.server.log.poll()
             before = self.server.log.size
@@ -111,19 +114,20 @@ class Window:
 
     async def run(self) -> Workload:
         """The measured requests; raises WorkloadError when one failed."""
-        self.progress.stage(f"window {self.number}: {self.case.requests} requests, {self.case.conc} in flight")
+        text = f"window {self.number}: {self.case.requests} requests, {self.case.conc} in flight"
+        self.progress.stage(text, limit_s=self.settings.workload_timeout)
         with self.timed("workload"):
             load = self._keep(self.loads.measured(f"window {self.number}"))
-            await self._run(load, "workload", name="window")
+            await self._run(load, "workload")
         return load
 
     def decoding(self) -> DecodingLoad:
         """The measured requests as a load that goes on while the window opens and closes."""
         load = self.loads.builtin(f"window {self.number}", self.case.requests)
         self._keep(load)
-        return DecodingLoad(load, self.server, self.settings.workload_timeout)
+        return DecodingLoad(load, self.server, self.settings.workload_timeout, self.progress)
 
-    async def _run(self, load: Workload, stage: str, *, name: str = "") -> None:
+    async def _run(self, load: Workload, stage: str) -> None:
         # In the window the shapes are warm; a client of its own may build prompts for minutes before it sends any.
         limited = stage != "warm-up" and not load.may_be_silent
         patience = Patience(
@@ -132,8 +136,8 @@ class Window:
             lambda: load.progress,
             lambda: load.so_far,
         )
-        tick = _Tick(self.progress, name or stage, load)
-        await self.server.beside(load.run(), stage, WorkloadError, patience, tick=tick)
+        tell = self.progress.update
+        await self.server.beside(load.run(), stage, WorkloadError, patience, tick=lambda: tell(load.state))
 
     def close(self) -> asyncio.Task[Reply | None]:
         """Ask for the end of the window. The answer (or its absence) is no evidence of files."""
@@ -211,13 +215,3 @@ class Window:
             "A server without --torch-profiler-dir answers just so; its command line is in the quarantine.",
             self.server.log.tail(),
         )
-
-
-@dataclass
-class _Tick:
-    progress: Progress
-    name: str
-    load: Workload
-
-    def __call__(self) -> None:
-        self.progress.update(f"{self.name}: {self.load.state}")

@@ -88,6 +88,10 @@ class Case:
         if problems:
             raise ConfigError("; ".join(problems))
 
+    def __repr__(self) -> str:
+        """The name; environment and arguments may hold tokens, and pytest prints what it finds in a failing test."""
+        return f"<Case {self.slug}>"
+
     @property
     def speculative_tokens(self) -> int:
         """Draft tokens per step: ``--num-speculative-tokens`` if ``--method`` is given, else 0."""
@@ -195,7 +199,9 @@ def refuse_equal_slugs(cases: list[Case]) -> None:
         other = seen.setdefault(case.slug, case)
         if other != case:
             ours, theirs = case.as_dict(), other.as_dict()
-            fields = ", ".join(f"{k}: {theirs[k]!r} / {ours[k]!r}" for k in ours if ours[k] != theirs[k])
+            hidden = ("env", "server_args", "bench_args")  # may hold tokens
+            differing = [key for key in ours if ours[key] != theirs[key]]
+            fields = ", ".join(k if k in hidden else f"{k}: {theirs[k]!r} / {ours[k]!r}" for k in differing)
             raise ConfigError(f"two different cases share the name {case.slug} ({fields}); results are keyed by it")
 
 
@@ -267,7 +273,7 @@ def _argument_problems(values: Mapping[str, object]) -> Iterator[str]:
                     yield f"server_args may not hold {flag}: {reason}"
     env = values["env"]
     if not isinstance(env, tuple):
-        yield f"env must be a mapping, got {env!r}"
+        yield f"env must be a mapping, got {type(env).__name__}"  # its text may hold a token
         return
     for key, _ in env:
         if key in OWNED_ENV:

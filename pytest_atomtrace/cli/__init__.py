@@ -8,8 +8,11 @@ atomtrace health DIR             may it be believed
 atomtrace check-layout DIR       did every rank leave its trace
 atomtrace layers DIR             a decode step by model layer
 atomtrace traits PATH...         what the profiler records
+atomtrace open CASE              a trace, or a step of it, in Perfetto
 atomtrace doctor                 what this machine offers to a capture
 atomtrace ab CASE                two checkouts or environments, in turn
+atomtrace history CASE           a metric over kept runs
+atomtrace export DIR...          runs as Parquet tables
 atomtrace spec check FILE...     is a spec right
 atomtrace spec new               a first spec from a capture
 atomtrace schema                 the grammar of specs, for editors
@@ -53,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         answer = COMMANDS[command](arguments, screen)
     except (AtomTraceError, OSError) as error:
-        screen.complain(f"atomtrace {command}: error: {_sentence(error)}")
+        from pytest_atomtrace.capture.redact import Redactor
+        from pytest_atomtrace.settings import environment
+
+        screen.complain(f"atomtrace {command}: error: {Redactor(environment()).text(_sentence(error))}")
         return _USAGE
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -74,6 +80,8 @@ def _deliver(command: str, answer: Answer, screen: Screen, *, json: bool) -> int
             screen.text(codec.dumps({"command": command, "schema": 1, **answer.record}, indent=2, ensure_ascii=False))
         else:
             screen.lines(answer.lines(screen.width))
+        if answer.then is not None:
+            return answer.then(screen)
     except BrokenPipeError:
         # Whoever read has read enough (`| head`). The interpreter flushes once more at its end: into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), screen.out.fileno())

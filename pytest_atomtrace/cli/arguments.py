@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_atomtrace.cli import ab_arguments, spec_arguments
+from pytest_atomtrace.cli import ab_arguments, export_arguments, history_arguments, open_arguments, spec_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,10 @@ def _build() -> tuple[argparse.ArgumentParser, list[str]]:
     _layout(_command(commands, "check-layout", "whether every rank left exactly one whole trace", _LAYOUT))
     _layers(_command(commands, "layers", "a decode step by model layer, through capture traces", _LAYERS))
     _traits(_command(commands, "traits", "what the profiler records, several traces side by side", _TRAITS))
+    open_arguments.add(_command(commands, "open", "a trace, or a step of it, in Perfetto", open_arguments.ABOUT))
     ab_arguments.add(_command(commands, "ab", "two checkouts or environments, launched in turn", ab_arguments.ABOUT))
+    history_arguments.add(_command(commands, "history", "a metric of a case over kept runs", history_arguments.ABOUT))
+    export_arguments.add(_command(commands, "export", "runs as Parquet tables", export_arguments.ABOUT))
     _doctor(_command(commands, "doctor", "what this machine offers to a capture, and what is in its way", _DOCTOR))
     spec_arguments.add(commands, _command, _Parser)
     return parser, list(commands.choices)

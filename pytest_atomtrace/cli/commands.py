@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.cli.ab_command import ab
 from pytest_atomtrace.cli.answer import Answer
+from pytest_atomtrace.cli.export_command import export
+from pytest_atomtrace.cli.history_command import history
+from pytest_atomtrace.cli.open_command import open_in_perfetto
 from pytest_atomtrace.cli.reading import open_trace, rank_file
 from pytest_atomtrace.cli.spec_commands import catalog, schema, spec
 
@@ -180,7 +183,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Screen], Answer]] = {
     "layers": layers,
     "doctor": doctor,
     "traits": traits,
+    "open": open_in_perfetto,
     "ab": ab,
+    "export": export,
+    "history": history,
     "spec": spec,
     "schema": schema,
     "catalog": catalog,

@@ -39,12 +39,14 @@ examples:
   atomtrace spec new --from-capture /app/trace --output my_model.atom.yaml
 """
 _SCHEMA = """\
-The JSON Schema of *.atom.yaml. An editor with a YAML language server completes
-and checks a spec whose first line is
+A JSON Schema: of *.atom.yaml (spec), or of the report that --atom-json writes
+(report). An editor with a YAML language server completes and checks a spec
+whose first line is
   # yaml-language-server: $schema=PATH
 
 examples:
   atomtrace schema > spec.schema.json
+  atomtrace schema report > report.schema.json
 """
 _CATALOG = """\
 ATOM's catalog of models (.github/benchmark/models.json).
@@ -79,7 +81,8 @@ def add(
         "--from-capture", metavar="DIR", type=Path, required=True, help="a saved capture, a run, or a trace directory"
     )
     new.add_argument("--output", metavar="FILE", type=Path, help="write it here (default: print it)")
-    make(commands, "schema", "the grammar of specs as a JSON Schema", _SCHEMA)
+    schema = make(commands, "schema", "the JSON Schema of specs, or of the JSON report", _SCHEMA)
+    schema.add_argument("about", choices=("spec", "report"), nargs="?", default="spec", help="of what (default: spec)")
     actions = _actions(make(commands, "catalog", "ATOM's models.json", _CATALOG), parser_class)
     listing = make(actions, "list", "models and variants", _LIST)
     listing.prog = "atomtrace catalog list"

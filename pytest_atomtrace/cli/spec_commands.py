@@ -22,6 +22,12 @@ __all__ = ["catalog", "schema", "spec"]
 
 def schema(arguments: argparse.Namespace, screen: Screen) -> Answer:  # noqa: ARG001  # commands have one shape
     """`atomtrace schema`: the JSON Schema itself, with or without ``--json``."""
+    if arguments.about == "report":
+        from pytest_atomtrace.report import json_report as report
+
+        return Answer(
+            0, {"json_schema": report.report_schema()}, lambda _: _plain(report.report_schema_text().splitlines())
+        )
     from pytest_atomtrace.cases.specs import schema as grammar
 
     return Answer(0, {"json_schema": grammar.schema()}, lambda _: _plain(grammar.schema_text().splitlines()))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace.plugin import options, outcomes
-from pytest_atomtrace.plugin.state import CASE, STATE
+from pytest_atomtrace.plugin import options
+from pytest_atomtrace.plugin.state import CASE, PLACE, REPORT_ATTRIBUTE, STATE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -68,12 +68,21 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
         collection.finish(session, items)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Number the items: reports of several workers arrive in any order."""
+    if session.config.stash[STATE].collected_cases:
+        for place, item in enumerate(session.items):
+            item.stash[PLACE] = place
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Outermost, since what skipping and xfail made of the report must be ours to amend."""
     report = yield
+    from pytest_atomtrace.plugin import outcomes
+
     outcomes.amend(item, call, report)
     return report
 
@@ -81,6 +90,11 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: object) -> tuple[str, str, str] | None:
     """Name inconclusive and infra errors."""
+    # Most tests of most projects are none of ours: a look at the report decides whether to load more.
+    if getattr(report, REPORT_ATTRIBUTE, None) is None:
+        return None
+    from pytest_atomtrace.plugin import outcomes
+
     return outcomes.status(report)
 
 

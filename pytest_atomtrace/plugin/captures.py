@@ -13,12 +13,14 @@ import pytest
 
 from pytest_atomtrace.errors import InconclusiveError, InfraError
 from pytest_atomtrace.plugin.launches import ItemLaunches, asks_for_times, recording_plan, windows_needed
+from pytest_atomtrace.plugin.places import asked_at
 from pytest_atomtrace.plugin.state import CASE, RECORD, STATE, ItemRecord, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from pytest_atomtrace.capture.locks import SharedHold
     from pytest_atomtrace.capture.record import Capture
     from pytest_atomtrace.capture.session import CaptureSession
     from pytest_atomtrace.cases.case import Case
@@ -49,8 +51,12 @@ class Captures:
         self._state = state
         self._pytest_session = session
         self._capture_session: CaptureSession | None = None
+        self._hold: SharedHold | None = None
         self._on_interrupt: signal.Handlers | Callable[[int, FrameType | None], object] | int | None = None
         self._loaded: OrderedDict[str, tuple[Capture, TraceData]] = OrderedDict()
+        self._facts: dict[tuple[str, Path], dict[str, object]] = {}
+        # The earlier windows of one case: each of its checks looks at all of them.
+        self._earlier: tuple[str, dict[Path, TraceData]] = ("", {})
 
     def trace(self, item: pytest.Item, case: Case) -> Trace:
         """The trace of `case` for `item`, captured first if nobody in this run has.
@@ -62,11 +68,11 @@ class Captures:
 
         """
         from pytest_atomtrace.plugin.waiving import waiving
-        from pytest_atomtrace.verdicts.facts import case_facts
         from pytest_atomtrace.verdicts.saved import beside
         from pytest_atomtrace.verdicts.trace import Trace
 
-        record = item.stash.setdefault(RECORD, ItemRecord())
+        # A test that is run again starts with a clean record.
+        record = item.stash[RECORD] = ItemRecord()
         self._state.progress.test_starts()
         record.case = {"slug": case.slug}
         if case.slug not in self._loaded:
@@ -86,13 +92,25 @@ class Captures:
             settings=self._state.settings,
             manifest=capture.manifest,
             bench=beside(capture.directory, "bench.json"),
-            record=lambda verdict: record.verdicts.append(verdict.as_dict()),
+            record=lambda verdict: record.verdicts.append({**verdict.as_dict(), **asked_at(item.path)}),
             launches=ItemLaunches(self, item, case, self._state.settings),
             waive=waiving(self._state, case),
         )
-        record.case = {**case_facts(trace), "capture_s": capture.capture_s}
+        record.case = self._facts_of(trace, case, capture)
         trace.require("all")
         return trace
+
+    def _facts_of(self, trace: Trace, case: Case, capture: Capture) -> dict[str, object]:
+        """What reports say of the case: the same for all of its tests, so put together once."""
+        from pytest_atomtrace.verdicts.facts import case_facts
+        from pytest_atomtrace.verdicts.figures import case_figures
+
+        key = (case.slug, capture.directory)
+        facts = self._facts.get(key)
+        if facts is None:
+            facts = {**case_facts(trace), **case_figures(trace), "capture_s": capture.capture_s}
+            self._facts[key] = facts
+        return facts
 
     def windows(self, item: pytest.Item, case: Case, launch: int) -> list[TraceView]:
         """The windows of one launch of the case's server, taken first if nobody in this run has.
@@ -108,7 +126,7 @@ class Captures:
             captures = self._windows(item, case, launch)
         return [
             TraceView(
-                self._data_of(capture, case),
+                self._data_of(capture, case, keep=launch == 1 and case.captures > 1),
                 case=case,
                 directory=capture.directory,
                 engine=capture.engine,
@@ -119,11 +137,18 @@ class Captures:
             for capture in captures
         ]
 
-    def _data_of(self, capture: Capture, case: Case) -> TraceData:
+    def _data_of(self, capture: Capture, case: Case, *, keep: bool) -> TraceData:
         loaded = self._loaded.get(case.slug)
         if loaded is not None and loaded[0].directory == capture.directory:
             return loaded[1]
-        return self._load(capture)
+        if not keep:
+            return self._load(capture)
+        if self._earlier[0] != case.slug:
+            self._earlier = (case.slug, {})
+        kept = self._earlier[1]
+        if capture.directory not in kept:
+            kept[capture.directory] = self._load(capture)
+        return kept[capture.directory]
 
     def _windows(self, item: pytest.Item, case: Case, launch: int) -> list[Capture]:
         if self._state.settings.backend == "replay":
@@ -172,6 +197,8 @@ class Captures:
             signal.signal(signal.SIGINT, self._on_interrupt)
         if self._capture_session is not None:
             self._capture_session.close()
+        if self._hold is not None:
+            self._hold.release()
 
     @contextlib.contextmanager
     def _one_interrupt(self) -> Iterator[None]:
@@ -183,11 +210,19 @@ class Captures:
             if self._state.worker != "main":
                 self._on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
             raise
+        finally:
+            self._state.progress.clear()
 
     def _load(self, capture: Capture) -> TraceData:
         from pytest_atomtrace.trace.load import load
 
-        return load(capture.ranks, expected=capture.expected_ranks or None)
+        progress = self._state.progress
+        if progress.live:
+            progress.show(f"atomtrace reading {len(capture.ranks)} rank{'s' * (len(capture.ranks) != 1)}")
+        try:
+            return load(capture.ranks, expected=capture.expected_ranks or None)
+        finally:
+            progress.clear()
 
     def _obtain(self, item: pytest.Item, case: Case) -> Capture:
         from pytest_atomtrace.capture.availability import choose_engine
@@ -214,9 +249,11 @@ class Captures:
 
         if self._capture_session is None:
             state = self._state
+            directory = prepare_run_directory(state.output, state.run_id)
+            self._protect(directory)
             run = RunInfo(
                 run_id=state.run_id,
-                run_dir=prepare_run_directory(state.output, state.run_id),
+                run_dir=directory,
                 worker=state.worker,
                 watch_pids=tuple(dict.fromkeys((os.getpid(), state.controller_pid))),
                 ci=bool(environment().get("CI")),
@@ -225,10 +262,18 @@ class Captures:
                 state.settings,
                 run,
                 progress=state.progress.say,
+                show=state.progress.show if state.progress.live else None,
                 windows=windows_needed(self._pytest_session.items),
             )
             self._say_plan()
         return self._capture_session
+
+    def _protect(self, run: Path, *, reading: bool = False) -> None:
+        """Let no other run that tidies up take away what is written or read here."""
+        from pytest_atomtrace.capture.keeping import hold_run
+
+        if self._hold is None:
+            self._hold = hold_run(run, reading=reading)
 
     def _say_plan(self) -> None:
         mode, session = self._state.settings.update_baselines, self._pytest_session
@@ -240,6 +285,7 @@ class Captures:
             self.say(f"atomtrace {plan}")
 
     def _replayed(self, case: Case) -> Capture:
+        from pytest_atomtrace.capture.keeping import run_of
         from pytest_atomtrace.capture.replay import explain_missing, find_capture
 
         directory = Path(self._state.settings.replay)
@@ -248,6 +294,9 @@ class Captures:
         capture = find_capture(directory, case)
         if capture is None:
             pytest.skip(f"--atom-replay: {explain_missing(directory, case)}")
+        run = run_of(capture.directory)
+        if run is not None:
+            self._protect(run, reading=True)
         return capture
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,14 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["Mistake", "Mistakes", "place_of_mark"]
 
 
-@dataclass
 class Mistake:
     """One wrong mark; `count` tests share it, `nodeid` is the first of them."""
 
-    problem: str
-    nodeid: str
-    where: str
-    count: int = 1
+    def __init__(self, problem: str, nodeid: str, where: str) -> None:
+        self.problem = problem
+        self.nodeid = nodeid
+        self.where = where
+        self.count = 1
 
     def __str__(self) -> str:
         more = f" and {self.count - 1} more" if self.count > 1 else ""
@@ -71,6 +69,8 @@ def place_of_mark(path: Path, mark: pytest.Mark, fallback_line: int, *, root: Pa
 
 
 def _lines_of_calls(path: Path, mark_name: str, keywords: Sequence[str], positional: int) -> list[int]:
+    import ast
+
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_options", "read_settings"]
 
-_METAVARS = {"path": "PATH", "url": "URL", "count": "N", "duration": "TIME", "share": "PERCENT"}
+_METAVARS = {"path": "PATH", "url": "URL", "count": "N", "duration": "TIME", "share": "PERCENT", "size": "SIZE"}
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import InconclusiveError, InfraError
-from pytest_atomtrace.plugin.state import RECORD, REPORT_ATTRIBUTE
+from pytest_atomtrace.plugin.state import CASE, PLACE, RECORD, REPORT_ATTRIBUTE, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pytest
 
-__all__ = ["amend", "record_of", "status"]
+    from pytest_atomtrace.plugin.state import ItemRecord
+
+__all__ = ["amend", "status"]
+
+MOST_TEXT = 16_000
 
 SCOPE_ADVICE = (
     "atom_trace is made for one test at a time (captures behind it are shared by the whole run). In a wider "
@@ -41,13 +43,51 @@ def amend(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRep
         report.longrepr = call.excinfo.getrepr(style="value")
         payload = {"case": record.case if record else {}, "verdicts": record.verdicts if record else []}
         payload["trouble"] = kind
-        payload["text"] = str(call.excinfo.value)
+        payload["text"] = _shortened(str(call.excinfo.value))
+    elif payload and report.outcome == "failed" and call.excinfo is not None and not _judged(record):
+        payload["text"] = _shortened(str(call.excinfo.value) or call.excinfo.typename)
     elif call.excinfo is not None and _too_wide(str(call.excinfo.value)):
         report.sections.append(("what to write instead", SCOPE_ADVICE))
     elif hasattr(report, "wasxfail") and payload:
         payload["expected"] = True
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail") and CASE in item.stash:
+        payload = payload or {"case": {"slug": item.stash[CASE].slug}, "verdicts": []}
+        payload["skipped"] = _reason(report)
     if payload:
+        _complete(item, call, report, payload)
         setattr(report, REPORT_ATTRIBUTE, payload)
+
+
+def _complete(
+    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport, payload: dict[str, object]
+) -> None:
+    # Only now: `amend` sees the tests of every project that has the plugin installed.
+    from pytest_atomtrace.plugin.junit import with_properties
+    from pytest_atomtrace.plugin.places import raised_at
+    from pytest_atomtrace.plugin.safe_text import make_safe
+
+    payload["place"] = item.stash.get(PLACE, 0)
+    if "text" in payload and call.excinfo is not None:
+        payload.update(raised_at(item.path, call.excinfo))
+    with_properties(item, report, payload)
+    make_safe(report)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
+    return said.removeprefix("Skipped: ") or "no reason given"
+
+
+def _judged(record: ItemRecord | None) -> bool:
+    """Whether a check said why the item failed."""
+    return record is not None and any(verdict.get("outcome") != "pass" for verdict in record.verdicts)
+
+
+def _shortened(text: str) -> str:
+    """A record crosses the wire between processes: 64 KB an item, and no log needs more to be understood."""
+    if len(text) <= MOST_TEXT:
+        return text
+    return f"{text[: MOST_TEXT // 2]}\n... {len(text) - MOST_TEXT:,} characters left out ...\n{text[-MOST_TEXT // 2 :]}"
 
 
 def _too_wide(text: str) -> bool:
@@ -63,12 +103,6 @@ def _kind(call: pytest.CallInfo[None]) -> str:
     if isinstance(error, InfraError):
         return "infra"
     return ""
-
-
-def record_of(report: object) -> Mapping[str, object]:
-    """What `amend` attached, an empty mapping for reports of other tests."""
-    payload = getattr(report, REPORT_ATTRIBUTE, None)
-    return payload if isinstance(payload, dict) else {}
 
 
 def status(report: object) -> tuple[str, str, str] | None:

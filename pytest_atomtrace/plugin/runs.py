@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from pathlib import Path
+
+from pytest_atomtrace.errors import StoreError
 
 __all__ = ["new_run_id", "prepare_run_directory"]
 
 
 def new_run_id() -> str:
     """Sortable by time, unique on a shared file system."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{os.urandom(2).hex()}"
 
 
 def prepare_run_directory(output: Path, run_id: str) -> Path:
-    """Make ``<output>/runs/<run id>`` and point ``latest`` at it; several workers may do it at once."""
+    """Make ``<output>/runs/<run id>`` and point ``latest`` at it; several workers may do it at once.
+
+    Raises:
+        StoreError: the place cannot be written, or its disk is full.
+
+    """
     run = output / "runs" / run_id
-    run.mkdir(parents=True, exist_ok=True)
     ignore = output / ".gitignore"
-    if not ignore.exists():
-        # Traces are tens of megabytes a rank; one "git add ." must not take them along.
-        with contextlib.suppress(FileExistsError), ignore.open("x") as stream:
-            stream.write("*\n")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if not ignore.exists():
+            # Traces are tens of megabytes a rank; one "git add ." must not take them along.
+            with contextlib.suppress(FileExistsError), ignore.open("x") as stream:
+                stream.write("*\n")
+    except OSError as error:
+        raise StoreError(
+            f"the output directory {output} cannot be written: {error.strerror or error}",
+            "Name a place with room for traces (tens of MB a rank): --atom-output DIR",
+        ) from None
     link = output / "latest"
     staging = output / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):

@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.plugin.mistakes import Mistakes
 from pytest_atomtrace.plugin.options import read_settings
 from pytest_atomtrace.plugin.progress import Progress
-from pytest_atomtrace.plugin.runs import new_run_id
 from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, worker_of
-from pytest_atomtrace.plugin.waiving import load_waivers
+from pytest_atomtrace.settings import environment
 
 if TYPE_CHECKING:
     import pytest
@@ -41,17 +39,25 @@ def configure(config: pytest.Config) -> None:
     output = Path(str(sent.get("output") or config.rootpath / settings.output))
     state = State(
         settings=settings,
-        run_id=str(sent.get("run_id") or new_run_id()),
+        run_id=str(sent.get("run_id", "")),
         output=output,
         worker=str(worker["workerid"]) if worker is not None else "main",
         controller_pid=int(str(sent.get("controller_pid") or os.getpid())),
-        mistakes=Mistakes(),
-        progress=Progress(),
+        progress=_progress(config, alone=worker is None),
     )
     config.stash[STATE] = state
-    load_waivers(config, state)
+    if (config.rootpath / settings.waivers).is_file():
+        from pytest_atomtrace.plugin.waiving import load_waivers
+
+        load_waivers(config, state)
     if worker is None:
         _register_controller_parts(config, state)
+
+
+def _progress(config: pytest.Config, *, alone: bool) -> Progress:
+    """With workers of xdist several processes write to one terminal: lines only."""
+    distributed = bool(config.getoption("numprocesses", None) or config.getoption("tx", None))
+    return Progress(live=alone and not distributed and environment().get("TERM", "dumb") != "dumb")
 
 
 def _case_fields() -> str:
@@ -63,9 +69,11 @@ def _case_fields() -> str:
 
 
 def _register_controller_parts(config: pytest.Config, state: State) -> None:
+    from pytest_atomtrace.plugin.keeping import Keeping
     from pytest_atomtrace.plugin.summary import Summary
 
     config.pluginmanager.register(Summary(state), "atomtrace-summary")
+    config.pluginmanager.register(Keeping(state), "atomtrace-keeping")
     if config.pluginmanager.hasplugin("xdist"):
         from pytest_atomtrace.plugin.workers import ControllerHooks
 

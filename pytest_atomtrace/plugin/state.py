@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CASE",
     "FAILED_COLLECTION",
+    "PLACE",
     "RECORD",
     "REPORT_ATTRIBUTE",
     "STATE",
     "WORKER_INPUT",
     "ItemRecord",
     "State",
+    "record_of",
     "worker_of",
 ]
 
@@ -43,30 +45,63 @@ def worker_of(config: pytest.Config) -> Mapping[str, object] | None:
     return getattr(config, "workerinput", None)
 
 
-@dataclass
 class State:
-    """One run of pytest as this process sees it."""
+    """One run of pytest as this process sees it.
 
-    settings: Settings
-    run_id: str
-    output: Path
-    worker: str
-    controller_pid: int
-    mistakes: Mistakes
-    progress: Progress
-    collected_cases: bool = False
-    waivers: tuple[Waiver, ...] = ()
-    today: date | None = None
+    Every start of every pytest makes one, wherever the plugin is installed. Hence a plain class, as `ItemRecord` is
+    (a dataclass costs 0.5 ms to define), and modules that load when they are first needed.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        run_id: str,
+        output: Path,
+        worker: str,
+        controller_pid: int,
+        progress: Progress,
+    ) -> None:
+        self.settings = settings
+        self._run_id = run_id
+        self.output = output
+        self.worker = worker
+        self.controller_pid = controller_pid
+        self.progress = progress
+        self.collected_cases = False
+        self.waivers: tuple[Waiver, ...] = ()
+        self.today: date | None = None
+
+    @cached_property
+    def run_id(self) -> str:
+        """The controller's, in its workers as well; made by who is asked first."""
+        from pytest_atomtrace.plugin.runs import new_run_id
+
+        return self._run_id or new_run_id()
+
+    @cached_property
+    def mistakes(self) -> Mistakes:
+        """What collection found wrong in the specs."""
+        from pytest_atomtrace.plugin.mistakes import Mistakes
+
+        return Mistakes()
 
 
-@dataclass
 class ItemRecord:
     """What one item adds to its report: builtin types only, since it crosses to the xdist controller."""
 
-    case: dict[str, object] = field(default_factory=dict)
-    verdicts: list[dict[str, object]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.case: dict[str, object] = {}
+        self.verdicts: list[dict[str, object]] = []
 
 
+def record_of(report: object) -> Mapping[str, object]:
+    """What `outcomes.amend` attached, an empty mapping for reports of other tests."""
+    payload = getattr(report, REPORT_ATTRIBUTE, None)
+    return payload if isinstance(payload, dict) else {}
+
+
+PLACE: pytest.StashKey[int] = pytest.StashKey()
 STATE: pytest.StashKey[State] = pytest.StashKey()
 CASE: pytest.StashKey[Case] = pytest.StashKey()
 RECORD: pytest.StashKey[ItemRecord] = pytest.StashKey()

@@ -1,4 +1,4 @@
-"""The controller's view of the run: records arrive on reports, one summary leaves."""
+"""The controller's view of the run: records arrive on reports, one summary and the reports leave."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace.plugin.outcomes import record_of
-from pytest_atomtrace.plugin.waiving import unused
+from pytest_atomtrace.plugin.state import record_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_atomtrace.plugin.reporting import Reporting
     from pytest_atomtrace.plugin.state import State
 
 __all__ = ["Summary"]
+
+# Whoever asked for a file gets one, also from a run without any case: an old one would be taken for this run's.
+_WRITTEN = ("json", "markdown", "dashboard")
+_NOTHING_RAN = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
 
 
 class Summary:
@@ -21,36 +27,59 @@ class Summary:
     def __init__(self, state: State) -> None:
         self._state = state
         self._entries: list[dict[str, object]] = []
+        self._recorded: dict[str, int] = {}
         self._failed = False
+        self._reporting: Reporting | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what concerns us of each report."""
         payload = record_of(report)
         if payload and report.outcome in ("passed", "failed", "skipped"):
-            self._entries.append({"nodeid": report.nodeid, "outcome": report.outcome, **payload})
+            self._entries.append(self._entry(report, payload))
         if report.failed and "trouble" not in payload:
             self._failed = True
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Write the summary once, after everything else pytest says."""
-        if not self._entries:
-            return
-        from pytest_atomtrace.report.document import build
-        from pytest_atomtrace.report.terminal import lines
-
-        document = build(self._entries, run_id=self._state.run_id, remarks=unused(self._state, self._entries))
-        config = terminalreporter.config
-        width = terminalreporter._tw.fullwidth
-        for style, text in lines(document, width=width, verbosity=config.get_verbosity()):
-            if style == "title":
-                terminalreporter.write_sep("=", text)
-            else:
-                terminalreporter.write_line(text, **({style: True} if style else {}))
+    def _entry(self, report: pytest.TestReport, payload: Mapping[str, object]) -> dict[str, object]:
+        file, line, _ = report.location
+        place = {"file": file, "line": (line or 0) + 1}
+        entry = {"nodeid": report.nodeid, "outcome": report.outcome, **place, **payload}
+        # The reports of a test's subtests and its own share one record.
+        verdicts = payload.get("verdicts")
+        if isinstance(verdicts, list):
+            entry["verdicts"] = verdicts[self._recorded.get(report.nodeid, 0) :]
+            self._recorded[report.nodeid] = len(verdicts)
+        return entry
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Give "no test failed, but some had no answer" its own exit code where one is set."""
-        wanted = self._state.settings.error_exit
+        """Write the reports; give "no test failed, but some had no answer" its own exit code where one is set."""
+        settings = self._state.settings
+        asked = bool(self._entries) or any(getattr(settings, name) for name in _WRITTEN)
+        asked = asked or settings.html not in ("auto", "none")
+        if asked and not session.config.option.collectonly and exitstatus not in _NOTHING_RAN:
+            from pytest_atomtrace.plugin.reporting import Reporting
+
+            self._reporting = Reporting(session.config, self._state, self._entries, int(exitstatus))
+            self._reporting.write()
         troubled = any("trouble" in entry for entry in self._entries)
-        if wanted and troubled and not self._failed and exitstatus == pytest.ExitCode.TESTS_FAILED:
-            session.exitstatus = wanted
+        if settings.error_exit and troubled and not self._failed and exitstatus == pytest.ExitCode.TESTS_FAILED:
+            session.exitstatus = settings.error_exit
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Write the summary once, after everything else pytest says."""
+        if self._reporting is None:
+            return
+        from pytest_atomtrace.plugin.safe_text import safe_line
+        from pytest_atomtrace.report.terminal import lines
+
+        verbosity = terminalreporter.config.get_verbosity()
+        width = terminalreporter._tw.fullwidth
+        safe = safe_line()
+        reports = self._reporting.lines
+        for style, text in lines(self._reporting.document, reports, width=width, verbosity=verbosity):
+            if style == "title":
+                terminalreporter.write_sep("=", text)
+            else:
+                terminalreporter.write_line(safe(text), **({style: True} if style else {}))
+        for command in self._reporting.annotations:
+            terminalreporter.write_line(command)

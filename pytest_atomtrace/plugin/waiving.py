@@ -18,16 +18,13 @@ __all__ = ["load_waivers", "unused", "waiving"]
 
 
 def load_waivers(config: pytest.Config, state: State) -> None:
-    """Read the waivers file if there is one.
+    """Read the waivers file.
 
     Raises:
         pytest.UsageError: everything that is wrong in it.
 
     """
     path = config.rootpath / state.settings.waivers
-    if not path.is_file():
-        return
-    # Only now: YAML is not loaded by runs that have no waivers.
     import datetime as dt
 
     from pytest_atomtrace.errors import ConfigError

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_atomtrace.report.detail import CaseDetail
 
 __all__ = ["CaseRow", "CheckRow", "ReportDocument", "build"]
 
@@ -30,11 +35,22 @@ class CaseRow:
     health: tuple[str, ...]
     warnings: tuple[str, ...]
     capture_s: float | None
+    simulated: bool = False
+    worst_rank: str = ""
+    per_token_ns: int | None = None
+    gpu: str = ""
+    rocm: str = ""
+    asked: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    bench: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CheckRow:
-    """One check or item that did not simply pass."""
+    """One check, or one item that ended without a verdict.
+
+    `text` is everything that was said (the sentence and its evidence, or the error), `facts` flat numbers. `file` is
+    relative to the rootdir, `line` counts from 1 (of the check itself where it is known, else of its test).
+    """
 
     nodeid: str
     slug: str
@@ -42,17 +58,34 @@ class CheckRow:
     outcome: str
     sentence: str
     notes: tuple[str, ...]
+    text: str = ""
+    facts: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    file: str = ""
+    line: int | None = None
+
+    @property
+    def evidence(self) -> str:
+        """What `text` says beyond the sentence."""
+        return self.text[len(self.sentence) :].lstrip("\n") if self.text.startswith(self.sentence) else self.text
 
 
 @dataclass(frozen=True)
 class ReportDocument:
-    """Everything a writer may say about one run; `remarks` are about the run itself, such as a waiver without use."""
+    """Everything a writer may say about one run; `remarks` are about the run itself, such as a waiver without use.
+
+    Cases and checks stand worst first, then in the order of the run. `checks` did not simply pass, `passed` did,
+    `expected` are those of tests that were to fail and did (xfail); `details` are there once `gather.with_details` has
+    read the captures.
+    """
 
     run_id: str
     cases: tuple[CaseRow, ...]
     checks: tuple[CheckRow, ...]
     verdicts: int
     remarks: tuple[str, ...] = ()
+    passed: tuple[CheckRow, ...] = ()
+    expected: tuple[CheckRow, ...] = ()
+    details: tuple[CaseDetail, ...] = ()
 
     @property
     def failed(self) -> tuple[CheckRow, ...]:
@@ -66,30 +99,55 @@ class ReportDocument:
 
 
 def build(entries: Sequence[Mapping[str, object]], *, run_id: str, remarks: Sequence[str] = ()) -> ReportDocument:
-    """Join the records of all items; `entries` come in the order in which items finished."""
+    """Join the records of all items, which come as they finished; `place` is an item's in the order of the run."""
     checks: list[CheckRow] = []
+    passed: list[CheckRow] = []
+    expected: list[CheckRow] = []
     by_slug: dict[str, list[Mapping[str, object]]] = {}
     verdicts = 0
-    for entry in entries:
-        case = _mapping(entry.get("case"))
-        slug = str(case.get("slug", ""))
+    slugs = sorted({_slug(entry) for entry in entries} - {""}, key=len, reverse=True)
+    for entry in sorted(entries, key=_place):
+        # The test of a worker that died left no record; its id names the case.
+        slug = _slug(entry) or next((one for one in slugs if one in str(entry["nodeid"])), "")
         by_slug.setdefault(slug, []).append(entry)
         recorded = [_mapping(v) for v in _sequence(entry.get("verdicts"))]
         verdicts += len(recorded)
-        if not entry.get("expected"):
-            checks += [_check(entry, slug, v) for v in recorded if v.get("outcome") != "pass" or v.get("notes")]
-        trouble = str(entry.get("trouble", ""))
-        if trouble:
-            text = str(entry.get("text", ""))
-            checks.append(CheckRow(str(entry["nodeid"]), slug, "", trouble, _one_line(text), ()))
+        rows = [_check(entry, slug, v) for v in recorded]
+        if entry.get("expected"):
+            expected += rows
+        else:
+            checks += [row for row in rows if row.outcome != "pass" or row.notes]
+            passed += [row for row in rows if row.outcome == "pass" and not row.notes]
+        text = str(entry.get("text", ""))
+        # A test that failed on an assertion of its own has no verdict that says so.
+        trouble = str(entry.get("trouble", "")) or ("fail" if text else "")
+        reason = str(entry.get("skipped", ""))
+        if trouble or reason:
+            said = {"check": "", "outcome": trouble or "skip", "sentence": _one_line(text or reason)}
+            checks.append(replace(_check(entry, slug, said), text=text or reason))
     cases = [_case(slug, items) for slug, items in by_slug.items()]
     return ReportDocument(
         run_id=run_id,
-        cases=tuple(sorted(cases, key=lambda row: (RANKING.index(row.outcome), row.slug))),
-        checks=tuple(sorted(checks, key=lambda row: (RANKING.index(row.outcome), row.slug, row.nodeid))),
+        cases=tuple(sorted(cases, key=_rank)),
+        checks=tuple(sorted(checks, key=_rank)),
         verdicts=verdicts,
         remarks=tuple(remarks),
+        passed=tuple(passed),
+        expected=tuple(expected),
     )
+
+
+def _slug(entry: Mapping[str, object]) -> str:
+    return str(_mapping(entry.get("case")).get("slug", ""))
+
+
+def _place(entry: Mapping[str, object]) -> int:
+    place = entry.get("place")
+    return place if isinstance(place, int) else 1 << 60
+
+
+def _rank(row: CaseRow | CheckRow) -> int:
+    return RANKING.index(row.outcome) if row.outcome in RANKING else 0
 
 
 def _one_line(text: str) -> str:
@@ -106,6 +164,10 @@ def _check(entry: Mapping[str, object], slug: str, verdict: Mapping[str, object]
         outcome=str(verdict.get("outcome", "")),
         sentence=str(verdict.get("sentence", "")),
         notes=tuple(str(note) for note in _sequence(verdict.get("notes"))),
+        text="\n".join(str(line) for line in (verdict.get("sentence", ""), *_sequence(verdict.get("lines")))),
+        facts=_flat(verdict.get("facts")),
+        file=str(entry.get("file", "")),
+        line=_int(verdict.get("line")) or _int(entry.get("line")),
     )
 
 
@@ -138,6 +200,13 @@ def _case(slug: str, entries: Sequence[Mapping[str, object]]) -> CaseRow:
         health=tuple(dict.fromkeys(str(code) for code in _sequence(facts.get("health")))),
         warnings=tuple(dict.fromkeys(str(code) for code in _sequence(facts.get("warnings")))),
         capture_s=_float(facts.get("capture_s")),
+        simulated=bool(facts.get("simulated")),
+        worst_rank=str(facts.get("worst_rank", "")),
+        per_token_ns=_int(facts.get("per_token_ns")),
+        gpu=str(facts.get("gpu", "")),
+        rocm=str(facts.get("rocm", "")),
+        asked=_flat(facts.get("asked")),
+        bench=_flat(facts.get("bench")),
     )
 
 
@@ -147,6 +216,12 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _sequence(value: object) -> Sequence[object]:
     return value if isinstance(value, (list, tuple)) else ()
+
+
+def _flat(value: object) -> dict[str, str | int | float | bool]:
+    found = {str(key): one for key, one in _mapping(value).items() if isinstance(one, (str, int, float, bool))}
+    # JSON has no word for infinity.
+    return {key: one for key, one in found.items() if not isinstance(one, float) or math.isfinite(one)}
 
 
 def _int(value: object) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from pytest_atomtrace.units import format_duration, format_seconds
 from pytest_atomtrace.verdicts.evidence import near_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytest_atomtrace.report.document import CaseRow, CheckRow, ReportDocument
 
@@ -21,14 +22,22 @@ WORDS = {"infra": "INFRA ERROR", "inconclusive": "INCONCLUSIVE", "fail": "FAIL",
 SHOWN_CHECKS = 20
 
 
-def lines(document: ReportDocument, *, width: int, verbosity: int) -> Iterator[tuple[str, str]]:
-    """Yield (style, text) pairs; style is "title", "" or a colour name of pytest's writer."""
+def lines(
+    document: ReportDocument, reports: Sequence[tuple[str, str]] = (), *, width: int, verbosity: int
+) -> Iterator[tuple[str, str]]:
+    """Yield (style, text) pairs; style is "title", "" or a colour name of pytest's writer.
+
+    `reports` are lines about files that were written, or could not be: the latter are told in any case.
+    """
     if verbosity < 0:
         for row in document.failed[:SHOWN_CHECKS]:
             yield "", f"{WORDS.get(row.outcome, row.outcome)} {row.slug}: {row.sentence}"
+        yield from (line for line in reports if line[0])
         return
     yield "title", "atomtrace"
-    yield from _case_table(document, width)
+    if any(row.outcome != "skip" for row in document.cases):
+        yield from _case_table(document, width)
+    yield from _skipped(document)
     failed = document.failed
     shown = failed if verbosity > 0 else failed[:SHOWN_CHECKS]
     for row in shown:
@@ -41,9 +50,16 @@ def lines(document: ReportDocument, *, width: int, verbosity: int) -> Iterator[t
             yield from _wrapped(f"{row.check}: {note}", width)
     for remark in document.remarks:
         yield "yellow", f"NOTE  {remark}"
-    directory = next((row.directory for row in document.cases if row.directory), "")
-    if directory and failed:
-        yield "", f"Look at a capture again without a GPU: pytest --atom-replay {_replay_root(directory)}"
+    roots = dict.fromkeys(_replay_root(row.directory) for row in document.cases if row.engine not in ("", "replay"))
+    for root in roots:
+        yield "", f"captures: {root} (judge them again without a GPU: pytest --atom-replay {root})"
+    yield from reports
+
+
+def _skipped(document: ReportDocument) -> Iterator[tuple[str, str]]:
+    reasons = Counter(row.sentence for row in document.checks if row.outcome == "skip")
+    for reason, number in reasons.items():
+        yield "yellow", f"SKIPPED  {number:,} test{'s' * (number != 1)}: {reason}"
 
 
 def _replay_root(directory: str) -> str:

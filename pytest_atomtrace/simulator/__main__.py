@@ -1,10 +1,11 @@
-"""``python -m pytest_atomtrace.simulator``: the stand-in ATOM server."""
+"""``python -m pytest_atomtrace.simulator``: the stand-in ATOM server, or with ``--write-tools DIR`` its GPU tools."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.simulator.aiter_log import log_untuned
@@ -26,6 +27,8 @@ __all__ = ["main"]
 def main(argv: list[str] | None = None) -> int:
     """Run one server; returns its exit status (SIGTERM never returns)."""
     arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["--write-tools"]:
+        return _write_tools(arguments[1:])
     args = parse_argv(arguments)
     try:
         controls = Controls.from_environ()
@@ -45,6 +48,22 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         ledger.write("exit", code=code)
     return code
+
+
+def _write_tools(arguments: list[str]) -> int:
+    """``--write-tools DIR``: rocm-smi and amd-smi for a PATH. ATOM's command line knows nothing like it."""
+    if len(arguments) != 1:
+        os.write(2, b"usage: python -m pytest_atomtrace.simulator --write-tools DIR\n")
+        return 2
+    from pytest_atomtrace.simulator.smi import write_tools
+
+    try:
+        written = write_tools(Path(arguments[0]))
+    except OSError as error:
+        os.write(2, f"simulator: error: {error}\n".encode())
+        return 1
+    os.write(1, "".join(f"{path}\n" for path in written).encode())
+    return 0
 
 
 def _die_loading(ledger: Ledger) -> None:
@@ -68,6 +87,9 @@ def _serve(args: argparse.Namespace, controls: Controls, ledger: Ledger) -> int:
     leaking = controls.faults.get("leak_process")
     if leaking:
         leak(leaking.number(0, 300))
+    if controls.faults.get("print_environment"):
+        for name, value in sorted(os.environ.items()):
+            log(f"{name}: {value}")
     if controls.faults.get("untuned"):
         log_untuned(launch.tp_size)
     children = launch.start()

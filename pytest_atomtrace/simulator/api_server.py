@@ -41,6 +41,8 @@ class Server:
         self._access_log = not args.disable_uvicorn_access_log
         self._active = 0
         self._received: list[int] = []
+        self._snapshot = ""
+        self._renewed_s = 0.0
         self._wake = asyncio.Event()
         self._build: asyncio.Task[None] | None = None
 
@@ -174,9 +176,17 @@ class Server:
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        now_s = time.time()
+        if not self._snapshot or now_s - self._renewed_s >= self._launch.controls.metrics_s:
+            self._renewed_s = now_s
+            self._snapshot = self._figures()
+        return web.Response(text=self._snapshot, content_type="text/plain")
+
+    def _figures(self) -> str:
         engines = self._engines
         values: dict[str, float] = {
             "metrics_snapshot_available": 1,
+            "metrics_last_refresh_timestamp_seconds": self._renewed_s,
             "requests_running": sum(load[0] for load in engines.loads),
             "requests_waiting": sum(load[1] for load in engines.loads),
             "requests_finished": engines.finished,
@@ -184,11 +194,10 @@ class Server:
             "generation_tokens": engines.generated,
             **(mtp_metrics(engines.accepted) if self._launch.spec_tokens else {}),
         }
-        text = "".join(
+        return "".join(
             f"# TYPE atom:{name.partition('{')[0]} gauge\natom:{name} {float(value)}\n"
             for name, value in values.items()
         )
-        return web.Response(text=text, content_type="text/plain")
 
     async def _mtp_stats(self, _: web.Request) -> web.Response:
         counts = [row for row in self._engines.command("mtp_stats", 30.0) if isinstance(row, list)]

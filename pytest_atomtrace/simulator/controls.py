@@ -12,7 +12,7 @@ from pytest_atomtrace.simulator.mutations import MutationError, of_launch, parse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PREFIX", "TABLE", "ControlError", "Controls", "main"]
+__all__ = ["PREFIX", "TABLE", "ControlError", "Controls", "machine_controls", "main"]
 
 PREFIX = "ATOMTRACE_SIM_"
 
@@ -36,10 +36,12 @@ TABLE: dict[str, tuple[str, str]] = {
     "CAPTURES": ("16", "with --mark-trace: at most so many capture traces a rank, the smallest sizes first"),
     "VRAM_TREE": ("", "root of a pretended machine on which workers hold GPU memory; see vram.py and driver.py"),
     "VRAM_GIB": ("200", "what each worker holds there"),
+    "METRICS_S": ("0", "seconds between two renewals of the figures of /metrics, 5 in ATOM; 0: always fresh"),
+    "SMI": ("7", "ROCm release whose shapes the stand-in amd-smi prints, 6 or 7; see smi.py"),
     "SECOND_THREAD": ("0", "1: side streams and RCCL are launched by a second thread without a label"),
 }
 
-CHOICES = {"GPU": ("MI355X", "MI300X"), "ERA": ("head", "guide"), "SECOND_THREAD": ("0", "1")}
+CHOICES = {"GPU": ("MI355X", "MI300X"), "ERA": ("head", "guide"), "SECOND_THREAD": ("0", "1"), "SMI": ("6", "7")}
 
 
 class ControlError(ValueError):
@@ -68,6 +70,7 @@ class Controls:
     second_thread: bool
     vram_tree: str
     vram_gib: float
+    metrics_s: float
     profiler_timeout_s: float
     profiler_more: bool
     process_prefix: str
@@ -113,6 +116,7 @@ class Controls:
                 second_thread=raw["SECOND_THREAD"] == "1",
                 vram_tree=raw["VRAM_TREE"],
                 vram_gib=float(raw["VRAM_GIB"]),
+                metrics_s=float(raw["METRICS_S"]),
                 profiler_timeout_s=float(env.get("ATOM_PROFILER_TIMEOUT", "300")),
                 profiler_more=env.get("ATOM_PROFILER_MORE") == "1",
                 process_prefix=env.get("ATOM_PROCESS_NAME_PREFIX", "ATOM"),
@@ -121,6 +125,22 @@ class Controls:
             raise ControlError(str(error)) from None
         except ValueError as error:
             raise ControlError(f"control variable {PREFIX}*: {error}") from None
+
+
+def machine_controls(environ: Mapping[str, str] | None = None) -> tuple[str, int]:
+    """The tree and the ROCm release for a tool that asks the pretended machine: not a server, so ONCE is not spent.
+
+    Raises:
+        ControlError: there is no tree, or no such release.
+
+    """
+    env = os.environ if environ is None else environ
+    tree, release = (env.get(PREFIX + name, TABLE[name][0]) for name in ("VRAM_TREE", "SMI"))
+    if release not in CHOICES["SMI"]:
+        raise ControlError(f"{PREFIX}SMI is {release!r}, not one of {', '.join(CHOICES['SMI'])}")
+    if not tree:
+        raise ControlError(f"{PREFIX}VRAM_TREE names no pretended machine, and no other has simulated GPUs")
+    return tree, int(release)
 
 
 def _first(path: str) -> bool:

@@ -29,6 +29,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "start_already_running": ("", "a window is open before the first client comes"),
     "fail_requests": ("every n-th, default 1", "completions are answered with 500"),
     "stall_stream": ("after n tokens, default 3", "streams stop in the middle and stay open"),
+    "print_environment": ("", "the server logs its whole environment while loading, as for debugging; harmless"),
     "untuned": ("", "AITER logs shapes without a tuned config and a default fused MoE while loading; harmless"),
     "aiter_build": ("seconds, default 0.01", "AITER compiles a module that long from the window's start on"),
     "ignore_sigterm": ("", "the server ignores SIGINT and SIGTERM"),

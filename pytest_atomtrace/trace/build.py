@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_atomtrace.trace.data import KERNEL, PHASES, Launches, RankData, Step
 from pytest_atomtrace.trace.stepmath import step_figures
-from pytest_atomtrace.trace.steps import attribute, gather, is_graph_launch, is_launch
+from pytest_atomtrace.trace.steps import attribute, gather, in_order, is_graph_launch, is_launch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,25 +23,25 @@ __all__ = ["build_rank", "make_steps"]
 
 def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
     """Attribute, sort and summarise one rank's events, whose GPU table is used up."""
-    found = attribute(events)
     gpu, calls = events.gpu, events.calls
+    _sort(gpu)
+    found = attribute(events)
     place = _time_order(found)
     launches = _launches(events, found, place)
-    order = _sorted_rows(gpu.start_ns)
-    launch = _moved(found, "launch", order)
+    launch = found.launch
     graph_names = np.array([is_graph_launch(text) for text in events.names] or [False], np.bool_)
     data = RankData(
         name=name,
         path=path,
         names=events.names,
-        name_id=_moved(gpu, "name_id", order),
-        start_ns=_moved(gpu, "start_ns", order),
-        dur_ns=_moved(gpu, "dur_ns", order),
-        stream=_moved(gpu, "where", order),
-        correlation=_moved(gpu, "link", order),
-        kind=_moved(gpu, "extra", order).astype(np.int8, copy=False),
-        step=_renumbered(_moved(found, "step", order), place),
-        phase=_moved(found, "phase", order),
+        name_id=gpu.name_id,
+        start_ns=gpu.start_ns,
+        dur_ns=gpu.dur_ns,
+        stream=gpu.where,
+        correlation=gpu.link,
+        kind=gpu.extra.astype(np.int8, copy=False),
+        step=_renumbered(found.step, place),
+        phase=found.phase,
         launch_ns=gather(calls.start_ns, launch, -1),
         graph=gather(graph_names[calls.name_id], launch, 0),
         steps=(),
@@ -54,25 +54,19 @@ def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
         annotation_mismatches=int(found.mismatches),
         text_bytes=events.text_bytes,
     )
-    del launch, order, gpu, calls, events  # their columns would otherwise outlive the figures' temporaries
+    del launch, gpu, calls, events  # their columns would otherwise outlive the figures' temporaries
     spans = [found.spans[number] for number in np.argsort(place).tolist()]
     data.steps = make_steps(data, spans)
     return data
 
 
-def _moved(owner: object, column: str, order: NDArray[np.int32] | slice) -> NDArray[Any]:
-    """A column in its new order; its owner forgets it, for twice all columns would be the peak of a load."""
-    values: NDArray[Any] = getattr(owner, column)
-    # Not values[:0], which would keep all of them alive.
-    setattr(owner, column, np.empty(0, values.dtype))
-    return values[order]
-
-
-def _sorted_rows(start: NDArray[np.int64]) -> NDArray[np.int32] | slice:
-    """Rows in time order; a slice (which copies nothing) where they are that already."""
-    if not (start[1:] < start[:-1]).any():
-        return slice(None)
-    return np.argsort(start, kind="stable").astype(np.int32)
+def _sort(gpu: EventTable) -> None:
+    """Put a table in time order, column by column: twice all of them would be the peak of a load."""
+    if in_order(gpu.start_ns):
+        return
+    order = np.argsort(gpu.start_ns, kind="stable").astype(np.int32)
+    for column in ("name_id", "start_ns", "dur_ns", "where", "link", "extra"):
+        setattr(gpu, column, gather(getattr(gpu, column), order, -1))
 
 
 def _time_order(found: Attribution) -> NDArray[np.int32]:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
+from pytest_atomtrace.trace.document import NeedExactTimes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["EXACT_LIMIT_US", "Columns", "NeedExactTimes", "decode_loose", "decoder"]
+__all__ = ["EXACT_LIMIT_US", "Columns", "Table", "decode_loose", "decoder"]
 
 # Below 2**43 us a float64 is within 0.49 ns of the three decimals that kineto writes, so rounding restores
 # the integer. Above (microseconds since 1970 are 2**50) decimals must be read as such.
@@ -31,19 +33,17 @@ _OTHER_PHASES = "BEiICbneSTpFstfPNODMVvRc(,)"
 # What a column holds; a number beyond is odd, so it takes the loose path and counts as unknown.
 _Int32 = Annotated[int, msgspec.Meta(ge=-1 << 31, lt=1 << 31)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-1 << 63, le=(1 << 63) - 1)]
+# A time of 64 bits in ns, somewhat less; a larger one is no time at all.
+_LIMIT_US = 9_000_000_000_000_000
 _NO_STREAM = -1 << 31
-_CALLS, _OPS, _NOTES, _GPU_NOTES = 3, 4, 5, 6
+_GPU, _CALLS, _OPS, _NOTES, _GPU_NOTES = range(5)
 _GROUPS = {
-    **GPU_KINDS,
+    **dict.fromkeys(GPU_KINDS, _GPU),
     **dict.fromkeys(RUNTIME_CATEGORIES, _CALLS),
     "cpu_op": _OPS,
     "user_annotation": _NOTES,
     "gpu_user_annotation": _GPU_NOTES,
 }
-
-
-class NeedExactTimes(Exception):  # noqa: N818  (a request to start again, not an error)
-    """The trace's times need decimal arithmetic; read it again with `exact`."""
 
 
 class _Arguments(msgspec.Struct, gc=False, frozen=True):
@@ -119,7 +119,7 @@ def decode_loose(block: bytes, *, exact: bool) -> list[dict[str, object]]:
         if exact:
             raise msgspec.DecodeError
         rows = msgspec.json.decode(block)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         text = block.decode("utf-8", "replace")
         try:
             rows = json.loads(text, strict=False, parse_float=_decimal if exact else None)
@@ -145,7 +145,7 @@ class _Interner(dict[_Key, int]):
         return number
 
 
-class _Table:
+class Table:
     """Growing columns of one group of events. Times are us as float64, or ns as int64 when exact."""
 
     def __init__(self, *, exact: bool, extra_code: Literal["i", "b"] = "i") -> None:
@@ -174,11 +174,11 @@ class Columns:
         self.decoder = decoder
         self.names: _Interner[str] = _Interner()
         self.threads: _Interner[tuple[int | str, int | str]] = _Interner()
-        self.gpu = _Table(exact=exact, extra_code="b")
-        self.calls = _Table(exact=exact)
-        self.ops = _Table(exact=exact)
-        self.notes = _Table(exact=exact)
-        self.gpu_notes = _Table(exact=exact)
+        self.gpu = Table(exact=exact, extra_code="b")
+        self.calls = Table(exact=exact)
+        self.ops = Table(exact=exact)
+        self.notes = Table(exact=exact)
+        self.gpu_notes = Table(exact=exact)
         self.count = 0
         self.odd_times = 0
 
@@ -186,34 +186,39 @@ class Columns:
         """Decode `[event, ...]` and append. Raises msgspec.MsgspecError or UnicodeDecodeError if it does not
         fit the types or is not JSON, and has then taken nothing.
         """
-        events = self.decoder.decode(block)
+        try:
+            events = self.decoder.decode(block)
+        except RecursionError:
+            raise msgspec.DecodeError("values are nested too deeply") from None
         complete = self.decoder.complete
         kept: list[_Event] = [e for e in events if type(e) is complete]
-        kernels = [e for e in kept if e.cat == "kernel"]
-        groups = [(0, kernels)] if kernels else []
-        if len(kernels) != len(kept):
+        gpu = [e for e in kept if e.cat == "kernel"]
+        groups: list[tuple[int, list[_Event]]] = []
+        if len(gpu) != len(kept):
             rest = [e for e in kept if e.cat != "kernel"]
             # A block holds few categories, most often one, so a pass for each is the quickest way.
-            # In the order of the text: a set's would number the names differently in every process.
-            found = [category for category in dict.fromkeys([e.cat for e in rest]) if category in _GROUPS]
-            groups += [(_GROUPS[category], [e for e in rest if e.cat == category]) for category in found]
-        if any(group < _CALLS and _NO_STREAM in {e.args.stream for e in members} for group, members in groups):
+            found = {_GROUPS[category] for category in {e.cat for e in rest} if category in _GROUPS}
+            if _GPU in found:
+                gpu = [e for e in kept if e.cat in GPU_KINDS]
+            groups = [(group, [e for e in rest if _GROUPS.get(e.cat) == group]) for group in sorted(found - {_GPU})]
+        if any(e.args.stream == _NO_STREAM for e in gpu):
             raise msgspec.ValidationError("a GPU activity has no stream")
+        if self.decoder.exact and not all(_fits(e) for members in (gpu, *(g[1] for g in groups)) for e in members):
+            raise msgspec.ValidationError("a time is beyond 64 bits")
         self.count += len(events)
+        if gpu:
+            self._add_gpu(gpu)
         for group, members in groups:
-            if group < _CALLS:
-                self._add_gpu(members, group)
-            else:
-                self._add_host(group, members)
+            self._add_host(group, members)
 
-    def _add_gpu(self, events: list[_Event], kind: int) -> None:
+    def _add_gpu(self, events: list[_Event]) -> None:
         table = self.gpu
         # array.fromlist takes less than half the time of array.extend.
         self._times(table, events)
         arguments = [e.args for e in events]
         table.where.fromlist([a.stream for a in arguments])
         table.link.fromlist([a.correlation for a in arguments])
-        table.extra.frombytes(bytes([kind]) * len(events))
+        table.extra.frombytes(bytes([GPU_KINDS[e.cat] for e in events]))
 
     def _add_host(self, group: int, events: list[_Event]) -> None:
         table = {_CALLS: self.calls, _OPS: self.ops, _NOTES: self.notes, _GPU_NOTES: self.gpu_notes}[group]
@@ -232,7 +237,7 @@ class Columns:
             ids = [e.args.external_id for e in events]
             table.link.fromlist([-1 if number is None else number for number in ids])
 
-    def _times(self, table: _Table, events: list[_Event]) -> None:
+    def _times(self, table: Table, events: list[_Event]) -> None:
         if self.decoder.exact:
             table.start.fromlist([_ns(e.ts) for e in events])
             table.dur.fromlist([_ns(e.dur) for e in events])
@@ -266,19 +271,20 @@ class Columns:
                 if self._loose_host(table, row):
                     table.link.append(_integer(_mapping(row.get("args")).get("External id")))
 
-    def _loose_times(self, table: _Table, row: Mapping[str, object]) -> bool:
-        start, dur = _any_ns(row.get("ts")), _any_ns(row.get("dur", 0))
+    def _loose_times(self, table: Table, row: Mapping[str, object]) -> bool:
+        start, dur = _any_us(row.get("ts")), _any_us(row.get("dur", 0))
         if start is None or dur is None or "name" not in row:
             self.odd_times += 1
             return False
-        if self.decoder.exact:
-            table.start.append(start)
-            table.dur.append(dur)
-            return True
-        if start >= EXACT_LIMIT_US * 1000:
+        exact = self.decoder.exact
+        longest = max(abs(start), abs(dur))
+        if not exact and longest >= EXACT_LIMIT_US:
             raise NeedExactTimes
-        table.start.append(start / 1000)
-        table.dur.append(dur / 1000)
+        if longest >= _LIMIT_US:
+            self.odd_times += 1
+            return False
+        table.start.append(_ns(start) if exact else _ns(start) / 1000)
+        table.dur.append(_ns(dur) if exact else _ns(dur) / 1000)
         return True
 
     def _loose_gpu(self, row: Mapping[str, object], category: str) -> None:
@@ -292,7 +298,7 @@ class Columns:
         table.link.append(_integer(arguments.get("correlation")))
         table.extra.append(GPU_KINDS[category])
 
-    def _loose_host(self, table: _Table, row: Mapping[str, object]) -> bool:
+    def _loose_host(self, table: Table, row: Mapping[str, object]) -> bool:
         if not self._loose_times(table, row):
             return False
         table.name.append(self.names[_text(row.get("name"))])
@@ -304,14 +310,20 @@ def _ns(us: float | Decimal) -> int:
     return round(us * 1000)
 
 
-def _any_ns(value: object) -> int | None:
+def _fits(event: _Event) -> bool:
+    """Whether both times are ns of 64 bits (decimals know no limit)."""
+    return abs(event.ts) < _LIMIT_US and abs(event.dur) < _LIMIT_US
+
+
+def _any_us(value: object) -> Decimal | None:
     if isinstance(value, (bool, list, dict)) or value is None:
         return None
     try:
         # str() of a float is its shortest form, so 1.1 is 1.1 and not its binary neighbour.
-        return round(Decimal(str(value)) * 1000)
-    except (InvalidOperation, ValueError, OverflowError):
+        us = Decimal(str(value))
+    except (InvalidOperation, ValueError):
         return None
+    return us if us.is_finite() else None
 
 
 def _integer(value: object) -> int:
@@ -329,7 +341,8 @@ def _text(value: object) -> str:
 
 
 def _hashable(value: object) -> int | str:
-    return value if isinstance(value, (int, str)) else str(value)
+    # True is 1, as a key of a dictionary too.
+    return int(value) if isinstance(value, int) else _text(value) if isinstance(value, str) else str(value)
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -9,18 +9,24 @@ for any reason counts as absent.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import mmap
 import os
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from pytest_atomtrace.trace.data import Launches, RankData, Step
 from pytest_atomtrace.trace.labels import parse_label
+
+try:
+    # hashlib brings OpenSSL: 4 MB and as many ms, for a digest that Python has by itself.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +71,8 @@ _STEP_NUMBERS = (
 )
 
 
-class _Header(msgspec.Struct):
+@dataclass(frozen=True)
+class _Header:
     version: int
     key: str
     arrays: dict[str, tuple[str, int, int]]
@@ -102,7 +109,7 @@ def trace_key(trace: Path) -> str:
         stat = os.fstat(stream.fileno())
         head = stream.read(_END_BYTES)
         stream.seek(max(0, stat.st_size - _END_BYTES))
-        digest = hashlib.blake2b(head + stream.read(_END_BYTES), digest_size=16).hexdigest()
+        digest = blake2b(head + stream.read(_END_BYTES), digest_size=16).hexdigest()
     # A plain .json has no checksum at its end; its middle may change with both ends equal.
     stamp = "" if head.startswith(b"\x1f\x8b") else f":{stat.st_mtime_ns}"
     return f"{_VERSION}:{stat.st_size}:{digest}{stamp}"
@@ -116,24 +123,26 @@ def write_index(target: Path, data: RankData, key: str) -> bool:
     for name, column in arrays.items():
         places[name] = (column.dtype.str, offset, len(column))
         offset += -(-column.nbytes // _ALIGN) * _ALIGN
-    header = msgspec.json.encode(
-        _Header(
-            version=_VERSION,
-            key=key,
-            arrays=places,
-            body_bytes=offset,
-            names=list(data.names),
-            labels=[step.label.text for step in data.steps],
-            sources=[step.source for step in data.steps],
-            op_counts=data.op_counts,
-            annotation_counts=data.annotation_counts,
-            meta=_encode_meta(data.meta),
-            event_count=data.event_count,
-            odd_times=data.odd_times,
-            annotation_mismatches=data.annotation_mismatches,
-            text_bytes=data.text_bytes,
+    header = json.dumps(
+        asdict(
+            _Header(
+                version=_VERSION,
+                key=key,
+                arrays=places,
+                body_bytes=offset,
+                names=list(data.names),
+                labels=[step.label.text for step in data.steps],
+                sources=[step.source for step in data.steps],
+                op_counts=data.op_counts,
+                annotation_counts=data.annotation_counts,
+                meta=_encode_meta(data.meta),
+                event_count=data.event_count,
+                odd_times=data.odd_times,
+                annotation_mismatches=data.annotation_mismatches,
+                text_bytes=data.text_bytes,
+            )
         )
-    )
+    ).encode()
     start = -(-(16 + len(header)) // _ALIGN) * _ALIGN
     temporary = ""
     try:
@@ -155,8 +164,6 @@ def write_index(target: Path, data: RankData, key: str) -> bool:
 
 
 def _encode_meta(meta: dict[str, object]) -> str:
-    import json
-
     return json.dumps(meta, default=str)
 
 
@@ -183,20 +190,18 @@ def read_index(index: Path, *, key: str, rank: str, trace: Path) -> RankData | N
         if mapped[: len(_MAGIC)] != _MAGIC:
             return None
         length = int.from_bytes(mapped[8:16], "little")
-        header = msgspec.json.decode(mapped[16 : 16 + length], type=_Header)
+        header = _Header(**json.loads(mapped[16 : 16 + length]))
         if header.version != _VERSION or header.key != key:
             return None
         start = -(-(16 + length) // _ALIGN) * _ALIGN
         if len(mapped) != start + header.body_bytes:
             return None
         return _rebuild(header, mapped, start, rank, trace)
-    except (msgspec.MsgspecError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _rebuild(header: _Header, mapped: mmap.mmap, start: int, rank: str, trace: Path) -> RankData:
-    import json
-
     def column(name: str) -> NDArray[np.generic]:
         kind, offset, count = header.arrays[name]
         if not count:

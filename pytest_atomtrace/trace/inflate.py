@@ -7,6 +7,8 @@ columns of one piece stay in the processor's cache: 32 MB pieces cost 2.5 times 
 from __future__ import annotations
 
 import os
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
 from typing import TYPE_CHECKING, Protocol, cast
 
 from isal import isal_zlib
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-__all__ = ["PIECE_BYTES", "open_trace", "pieces"]
+__all__ = ["PIECE_BYTES", "ahead", "open_trace", "pieces"]
 
 PIECE_BYTES = 1 << 18
+_AHEAD = 8
 _READ_BYTES = 1 << 16
 _MAGIC = b"\x1f\x8b"
 # The stubs call isal's exception class an instance.
@@ -118,3 +121,38 @@ def _damaged(path: str, rank: str, offset: int, detail: str) -> TraceFileError:
     else:
         problem = f"the gzip stream is damaged ({detail})"
     return TruncatedTraceError(path, problem, rank, max(offset, 0), compressed_offset=True)
+
+
+def ahead(source: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces of `source`, made in a thread of their own, at most a few before they are asked for.
+
+    Inflating does not hold the interpreter lock, so it goes on beside a reader that does not hold it either. An
+    error of `source` is raised here, in its place.
+    """
+    made: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
+    room = Semaphore(_AHEAD)
+    stopped = Event()
+
+    def work() -> None:
+        try:
+            for piece in source:
+                made.put(piece)
+                room.acquire()
+                if stopped.is_set():
+                    return
+            made.put(None)
+        except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the thread that asks)
+            made.put(error)
+
+    worker = Thread(target=work, name="atomtrace-inflate", daemon=True)
+    worker.start()
+    try:
+        while (piece := made.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+            room.release()
+    finally:
+        stopped.set()
+        room.release()
+        worker.join()

@@ -31,11 +31,13 @@ def load(
     ranks: Sequence[str] | None = None,
     expected: Sequence[str] | None = None,
     jobs: int | None = None,
+    compiled: bool = True,
 ) -> TraceData:
     """Load the trace at `path`: a trace file, a rank's directory, a directory of ranks, or files by rank.
 
     `ranks` picks some by name; `expected` is the exact rank set that the server must have left (else H01);
-    `jobs` limits the processes (default: the CPUs, one for small input). One bad rank among good ones is a
+    `jobs` limits the processes or threads (default: the CPUs, one for small input); `compiled=False` does without
+    the compiled scanner, as an installation does that has none. One bad rank among good ones is a
     fatal finding with rank, file and place; when nothing can be loaded its error is raised. A `path` without
     any trace raises TraceFileError, an unknown name in `ranks` raises KeyError.
     """
@@ -50,7 +52,9 @@ def load(
         if unknown:
             raise KeyError(f"no rank {', '.join(unknown)} in {source}; it has {', '.join(files)}")
         files = {name: found for name, found in files.items() if name in set(ranks)}
-    results = load_files({name: found.trace for name, found in files.items() if found.trace}, jobs=jobs)
+    results = load_files(
+        {name: found.trace for name, found in files.items() if found.trace}, jobs=jobs, compiled=compiled
+    )
     findings = list(_layout_findings(files, expected))
     loaded: dict[str, RankData] = {}
     errors: list[TraceFileError] = []

@@ -1,19 +1,20 @@
 """Rank files to data: through their indexes, in this process, or in processes of their own.
 
-Reader processes are started anew (never forked: the caller may have threads and locks) and hand back their
-columns as an index file, which is mapped; nothing is copied through a pipe.
+The compiled scanner leaves the interpreter lock to others, so it is shared out by threads. Without it processes
+must do: they are started anew (never forked: the caller may have threads and locks) and hand back their columns
+as an index file, which is mapped; nothing is copied through a pipe.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
-import pickle
-import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,10 @@ from pytest_atomtrace.errors import TraceFileError
 from pytest_atomtrace.trace.build import build_rank
 from pytest_atomtrace.trace.index import index_path, is_writable_place, read_index, trace_key, write_index
 from pytest_atomtrace.trace.rankevents import merge_shares
-from pytest_atomtrace.trace.reader import read_rank, read_share
+from pytest_atomtrace.trace.reader import has_scanner, read_rank, read_share
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Mapping
     from typing import IO
 
@@ -38,13 +40,22 @@ __all__ = ["load_file", "load_files", "main"]
 _PARALLEL_BYTES = 64 << 20
 # A single file of this size is shared out by blocks.
 _SHARED_BYTES = 8 << 20
+# A file of this size is inflated in a thread beside the scanner.
+_AHEAD_BYTES = 1 << 20
 # A text below this is read as fast as its index.
 _INDEX_BYTES = 4 << 20
-_LOCK_SECONDS = 120.0
+# Two minutes in all.
+_LOCK_TRIES = 2400
+_LOCK_PAUSE_S = 0.05
 
 
-def load_files(files: Mapping[str, Path], *, jobs: int | None = None) -> dict[str, RankData | TraceFileError]:
-    """Load every file, by rank; a file that cannot be read gives its error instead of data."""
+def load_files(
+    files: Mapping[str, Path], *, jobs: int | None = None, compiled: bool = True
+) -> dict[str, RankData | TraceFileError]:
+    """Load every file, by rank; a file that cannot be read gives its error instead of data.
+
+    `compiled=False` does without the compiled scanner, as where there is none.
+    """
     out: dict[str, RankData | TraceFileError] = {}
     todo: dict[str, Path] = {}
     for name, path in files.items():
@@ -54,22 +65,25 @@ def load_files(files: Mapping[str, Path], *, jobs: int | None = None) -> dict[st
         else:
             out[name] = found
     processes = min(jobs or _cpus(), len(todo))
-    if processes > 1 and (jobs or sum(map(_size, todo.values())) >= _PARALLEL_BYTES):
+    compiled = compiled and has_scanner()
+    if processes > 1 and compiled:
+        out.update(_in_threads(todo, processes))
+    elif processes > 1 and (jobs or sum(map(_size, todo.values())) >= _PARALLEL_BYTES):
         out.update(_in_processes(todo, processes))
     else:
         share = (jobs or _cpus()) if len(todo) == 1 else 1
-        out.update({name: _caught(path, name, processes=share) for name, path in todo.items()})
+        out.update({name: _caught(path, name, processes=share, compiled=compiled) for name, path in todo.items()})
     return {name: out[name] for name in files}
 
 
-def load_file(path: Path, *, rank: str, index: bool = True, processes: int = 1) -> RankData:
+def load_file(path: Path, *, rank: str, index: bool = True, processes: int = 1, compiled: bool = True) -> RankData:
     """Load one rank's trace, through its index if that is current, and write the index if it is not.
 
     Whoever comes first reads under a lock; the others wait for its index. A large file is read by up to
     `processes` processes. Raises TraceFileError.
     """
     if not index or not is_writable_place(path) or not path.is_file():
-        return build_rank(rank, path, _events(path, rank, processes))
+        return build_rank(rank, path, _events(path, rank, processes, compiled=compiled))
     found = _from_index(path, rank)
     if found is not None:
         return found
@@ -79,7 +93,7 @@ def load_file(path: Path, *, rank: str, index: bool = True, processes: int = 1) 
             return found
         # The key is taken before reading: a file that changes meanwhile gets an index that fits nothing.
         key = trace_key(path)
-        data = build_rank(rank, path, _events(path, rank, processes))
+        data = build_rank(rank, path, _events(path, rank, processes, compiled=compiled))
         if data.text_bytes >= _INDEX_BYTES:
             write_index(index_path(path), data, key)
         return data
@@ -98,34 +112,49 @@ def _from_index(path: Path, rank: str) -> RankData | None:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """One reader per file and host. A lock that cannot be had only costs double work, so no error."""
-    # filelock drags asyncio in, which a load through the index never needs.
-    from filelock import FileLock, Timeout
-
     directory = Path(tempfile.gettempdir()) / f"atomtrace-index-{os.getuid()}"
     name = path.resolve().as_posix().encode().hex()[-160:]
-    lock = FileLock(directory / f"{name}.lock", timeout=_LOCK_SECONDS)
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, Timeout):
+        # By fcntl, as the file is only ever locked: filelock would bring logging, secrets and OpenSSL.
+        with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, exist_ok=True)
-            stack.enter_context(lock)
+            lock = stack.enter_context((directory / f"{name}.lock").open("ab"))
+            pause = threading.Event()
+            for _ in range(_LOCK_TRIES):
+                if _locked(lock):
+                    break
+                pause.wait(_LOCK_PAUSE_S)
         yield
 
 
-def _events(path: Path, rank: str, processes: int) -> RankEvents:
+def _locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _events(path: Path, rank: str, processes: int, *, compiled: bool) -> RankEvents:
     """Read one file, in several processes if it is large enough to pay for their start."""
     # More than four gain little: every process inflates and cuts the whole text.
     processes = min(processes, 4)
+    if compiled and has_scanner():
+        # Two threads do what processes would, for neither holds the interpreter lock.
+        return read_rank(path, rank=rank, threads=processes > 1 and _size(path) >= _AHEAD_BYTES)
     if processes < 2 or _size(path) < _SHARED_BYTES:
-        return read_rank(path, rank=rank)
+        return read_rank(path, rank=rank, compiled=compiled)
+    import pickle
+
     helpers: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory(prefix="atomtrace-") as scratch:
         try:
             for share in range(1, processes):
                 arguments = [str(path.resolve()), rank, str(share), str(processes), f"{scratch}/{share}"]
-                helpers.append(_reader_process(arguments, subprocess.DEVNULL))
+                helpers.append(_reader_process(arguments, None))
             shares = [read_share(path, rank=rank, share=0, of=processes)]
             if any(helper.wait() for helper in helpers):
-                return read_rank(path, rank=rank)
+                return read_rank(path, rank=rank, compiled=compiled)
             for share in range(1, processes):
                 # Written a moment ago by our own child into our own 0700 directory.
                 shares.append(pickle.loads(Path(scratch, str(share)).read_bytes()))  # noqa: S301, PERF401
@@ -135,12 +164,12 @@ def _events(path: Path, rank: str, processes: int) -> RankEvents:
                 helper.communicate()
     merged = merge_shares(shares)
     # Shares that did not cut alike met a text on which cheap cuts fail; one process proves all of its own.
-    return merged if merged is not None and merged.event_count else read_rank(path, rank=rank)
+    return merged if merged is not None and merged.event_count else read_rank(path, rank=rank, compiled=compiled)
 
 
-def _caught(path: Path, rank: str, *, processes: int = 1) -> RankData | TraceFileError:
+def _caught(path: Path, rank: str, *, processes: int = 1, compiled: bool = True) -> RankData | TraceFileError:
     try:
-        return load_file(path, rank=rank, processes=processes)
+        return load_file(path, rank=rank, processes=processes, compiled=compiled)
     except TraceFileError as error:
         return error
 
@@ -154,6 +183,16 @@ def _size(path: Path) -> int:
 
 def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_threads(files: Mapping[str, Path], threads: int) -> dict[str, RankData | TraceFileError]:
+    """Load by the scanner, which leaves the interpreter lock to others; no process has to start."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    order = sorted(files, key=lambda name: -_size(files[name]))
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = {name: pool.submit(_caught, files[name], name) for name in order}
+        return {name: job.result() for name, job in jobs.items()}
 
 
 def _in_processes(files: Mapping[str, Path], processes: int) -> dict[str, RankData | TraceFileError]:
@@ -177,16 +216,18 @@ def _in_processes(files: Mapping[str, Path], processes: int) -> dict[str, RankDa
             readers.close()
 
 
-def _reader_process(arguments: list[str], complaints: IO[bytes] | int) -> subprocess.Popen[bytes]:
+def _reader_process(arguments: list[str], complaints: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    import subprocess
+
     # From a source tree that is not installed the package is found through the working directory.
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "pytest_atomtrace.trace.parallel", *arguments]
-    # Handed on, with one thing added: numpy's BLAS starts a thread for every CPU, which spin for a while and take
-    # from the other readers what they have.
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    # Our environment is inherited, with one thing added: numpy's BLAS starts a thread for every CPU, which spin for
+    # a while and take from the other readers what they have.
     return subprocess.Popen(
-        command, cwd=root, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints
-    )
+        ["/usr/bin/env", "OPENBLAS_NUM_THREADS=1", *command],
+        cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints or subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 class _Readers:
@@ -263,6 +304,8 @@ def main(arguments: list[str]) -> int:
     input, `[TRACE, RANK, SCRATCH]`, is answered with where the file's index lies, or the error's facts.
     """
     if arguments:
+        import pickle
+
         path, rank, scratch = Path(arguments[0]), arguments[1], Path(arguments[-1])
         try:
             events = read_share(path, rank=rank, share=int(arguments[2]), of=int(arguments[3]))
@@ -280,7 +323,8 @@ def main(arguments: list[str]) -> int:
 def _loaded(path: Path, rank: str, scratch: Path) -> dict[str, str | int | bool]:
     try:
         key = trace_key(path)
-        data = load_file(path, rank=rank)
+        # Processes are for installations without the scanner, and for who asks to do without it.
+        data = load_file(path, rank=rank, compiled=False)
         beside = index_path(path)
         if read_index(beside, key=key, rank=rank, trace=path) is not None:
             return {"index": str(beside), "key": key}

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EventTable", "RankEvents", "merge_shares"]
+__all__ = ["EventTable", "RankEvents", "merge_shares", "number_by_use"]
 
 _I32: TypeAlias = "NDArray[np.int32]"
 _I64: TypeAlias = "NDArray[np.int64]"
+_PART = 1 << 16
 _COLUMN_NAMES = ("name_id", "start_ns", "dur_ns", "where", "link", "extra")
 
 
@@ -61,6 +62,54 @@ class RankEvents:
     cuts: list[int] = field(default_factory=list)
 
 
+def number_by_use(events: RankEvents, *, detail: bool) -> RankEvents:
+    """Number names and threads anew, by their first use in GPU activities, calls, ops and annotations.
+
+    Readers number them as they meet them, which depends on where a text was cut and on who read it. `detail` says
+    that `calls.extra` numbers names as well.
+    """
+    hosts = (events.calls, events.ops, events.notes, events.gpu_notes)
+    columns = [table.name_id for table in (events.gpu, *hosts)]
+    if detail:
+        columns.append(events.calls.extra)  # type: ignore[arg-type]
+    order = _first_uses(columns, len(events.names))
+    place = _places(order, len(events.names))
+    events.names = tuple(events.names[number] for number in order.tolist())
+    for table in (events.gpu, *hosts):
+        table.name_id = place[table.name_id]
+    if detail:
+        events.calls.extra = place[events.calls.extra]
+    order = _first_uses([table.where for table in hosts], len(events.threads))
+    place = _places(order, len(events.threads))
+    events.threads = tuple(events.threads[number] for number in order.tolist())
+    for table in hosts:
+        table.where = place[table.where]
+    return events
+
+
+def _first_uses(columns: Sequence[_I32], count: int) -> _I32:
+    """The numbers below `count` that occur, in the order in which they first do."""
+    found: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+    new = np.ones(count, np.bool_)
+    for column in columns:
+        for low in range(0, len(column), _PART):
+            part = column[low : low + _PART]
+            if not new.any():
+                break
+            fresh = part[new[part]]
+            if len(fresh):
+                numbers, first = np.unique(fresh, return_index=True)
+                found.append(numbers[np.argsort(first)])
+                new[numbers] = False
+    return np.concatenate(found)
+
+
+def _places(order: _I32, count: int) -> _I32:
+    place = np.zeros(max(count, 1), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return place
+
+
 def merge_shares(shares: Sequence[RankEvents]) -> RankEvents | None:
     """One rank's events from the shares of one file; None if they did not cut the file alike."""
     first = shares[0]
@@ -81,7 +130,7 @@ def merge_shares(shares: Sequence[RankEvents]) -> RankEvents | None:
             where = table.where if group == "gpu" else thread_map[table.where]
             parts.append(replace(table, name_id=name_map[table.name_id], where=where))
         tables[group] = _joined(parts)
-    return RankEvents(
+    merged = RankEvents(
         names=tuple(names),
         threads=tuple(threads),
         gpu=tables["gpu"],
@@ -94,6 +143,7 @@ def merge_shares(shares: Sequence[RankEvents]) -> RankEvents | None:
         odd_times=sum(share.odd_times for share in shares),
         text_bytes=first.text_bytes,
     )
+    return number_by_use(merged, detail=False)
 
 
 def _joined(tables: Sequence[EventTable]) -> EventTable:

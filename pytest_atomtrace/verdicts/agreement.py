@@ -16,7 +16,7 @@ from pytest_atomtrace.trace.layout import tp_groups
 from pytest_atomtrace.trace.names import base_name
 from pytest_atomtrace.units import format_duration, parse_share
 from pytest_atomtrace.verdicts.evidence import block, count_of
-from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 from pytest_atomtrace.verdicts.steps import Timing
 
 if TYPE_CHECKING:
@@ -66,16 +66,22 @@ def ranks_agree(trace: TraceView, *, counts: bool, skew: str | None, during: str
             verdict = _counts_differ(trace, members, steady, check, during)
             if verdict is not None:
                 return verdict
-        if limit is not None:
-            verdict = _too_skewed(trace, members, steady, limit, check, during)
-            if verdict is not None:
-                return verdict
+    figures: tuple[Figure, ...] = ()
+    if limit is not None:
+        verdict = max(
+            (_skew(trace, members, steady, limit, check, during) for members in groups.values()),
+            key=lambda one: one.figures[0].value,
+        )
+        if verdict.outcome is not Outcome.PASS:
+            return verdict
+        figures = verdict.figures
     sizes = sorted(len(members) for members in groups.values())
     sentence = (
         f"{count_of(len(steady), 'rank')} in {count_of(len(groups), 'group')} of {sizes[0]} to {sizes[-1]} agree "
         f"during {during}."
     )
-    return Verdict(check, Outcome.PASS, sentence, facts={"ranks": len(steady), "groups": len(groups)})
+    facts: dict[str, str | int | float | bool] = {"ranks": len(steady), "groups": len(groups)}
+    return Verdict(check, Outcome.PASS, sentence, (), (), facts, figures)
 
 
 def collective_waits(trace: TraceView, steps: Mapping[str, Sequence[Step]], rank: str) -> list[str]:
@@ -147,26 +153,29 @@ def _counts_differ(
     return Verdict(check, Outcome.FAIL, sentence, lines, facts={"rank": name, "kernel": base, "calls": count})
 
 
-def _too_skewed(
+def _skew(
     trace: TraceView,
     members: Sequence[str],
     steady: Mapping[str, list[Step]],
     limit: float,
     check: str,
     during: str,
-) -> Verdict | None:
+) -> Verdict:
     work = {
         name: Timing(tuple(work_ns(trace.data.ranks[name], step) for step in steady[name])).p50_ns for name in members
     }
     middle = sorted(work.values())[(len(work) - 1) // 2]
     slowest = max(work, key=lambda name: work[name])
     skew = work[slowest] / middle - 1 if middle else 0.0
+    name = f"the skew of ranks in a {during} step"
+    figures = (Figure(name, "skew", skew, limit, share_text, rank=slowest),)
+    facts: dict[str, str | int | float | bool] = {"rank": slowest, "skew": round(skew, 4)}
     if skew <= limit:
-        return None
+        return Verdict(check, Outcome.PASS, "", (), (), facts, figures)
     sentence = (
         f"{slowest} works {skew * 100:.1f} % longer per {during} step than the middle rank, over the limit of "
         f"{limit * 100:g} % ({format_duration(work[slowest])} against {format_duration(middle)}, collectives left out)."
     )
     shown = [f"{name}: {format_duration(ns)}" for name, ns in sorted(work.items(), key=lambda kv: -kv[1])]
     lines = block([("work p50", shown[:9]), *trace.footer(None, during)])
-    return Verdict(check, Outcome.FAIL, sentence, lines, facts={"rank": slowest, "skew": round(skew, 4)})
+    return Verdict(check, Outcome.FAIL, sentence, lines, (), facts, figures)

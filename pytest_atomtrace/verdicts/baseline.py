@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
 
-__all__ = ["SCHEMA", "Baseline", "anchor_path", "baseline_path", "others_of", "read_baseline"]
+__all__ = ["SCHEMA", "Baseline", "anchor_path", "baseline_path", "others_of", "parse_baseline", "read_baseline"]
 
 SCHEMA = 1
 _Facts: TypeAlias = Mapping[str, str | int | float | bool]
@@ -122,15 +122,29 @@ def read_baseline(path: Path) -> Baseline | None:
 
     """
     try:
-        data = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(f"no baseline can be read: {error}", str(path)) from None
+    return parse_baseline(text, where=str(path))
+
+
+def parse_baseline(text: bytes, *, where: str) -> Baseline:
+    """The baseline in a file's content.
+
+    Raises:
+        ConfigError: it is no baseline of this version; `where` names it.
+
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"no baseline can be read: {error}", where) from None
     if not isinstance(data, dict):
-        raise ConfigError(f"a baseline is a JSON object, this is a {type(data).__name__}", str(path))
+        raise ConfigError(f"a baseline is a JSON object, this is a {type(data).__name__}", where)
     if data.get("schema") != SCHEMA:
-        raise ConfigError(f"schema {data.get('schema')!r}; this version reads {SCHEMA}", str(path))
+        raise ConfigError(f"schema {data.get('schema')!r}; this version reads {SCHEMA}", where)
     try:
         return Baseline(
             case=str(data["case"]),
@@ -149,7 +163,7 @@ def read_baseline(path: Path) -> Baseline | None:
             kernels={str(name): Usage(int(row["calls"]), float(row["ns"])) for name, row in data["kernels"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"damaged ({type(error).__name__}: {error}); record it again", str(path)) from None
+        raise ConfigError(f"damaged ({type(error).__name__}: {error}); record it again", where) from None
 
 
 def _facts(data: Mapping[str, object], key: str) -> _Facts:

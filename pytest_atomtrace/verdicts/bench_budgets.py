@@ -11,7 +11,7 @@ from pytest_atomtrace.errors import ConfigError, InconclusiveError
 from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
 from pytest_atomtrace.verdicts.bench import Bench, bench_of
 from pytest_atomtrace.verdicts.evidence import block
-from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +120,7 @@ def bench_budgets(trace: TraceView, budgets: Mapping[str, object]) -> Verdict:
             raise InconclusiveError(f"{failed} of {bench.requests} requests failed: times are of a smaller load")
     shown: list[str] = []
     missed: list[str] = []
+    figures: list[Figure] = []
     facts: dict[str, str | int | float | bool] = {"profiled": bench.profiled}
     for limit in limits:
         value = _value(bench, limit)
@@ -127,10 +128,12 @@ def bench_budgets(trace: TraceView, budgets: Mapping[str, object]) -> Verdict:
         shown.append(text)
         key = limit.name.replace(" ", "_")
         facts |= {key: value, f"{key}_budget": limit.value}
-        if value > limit.value if limit.figure in TIMES else value < limit.value:
+        figures.append(_figure(limit, value, key))
+        if figures[-1].missed:
             missed.append(text)
     if not missed:
-        return Verdict(check, Outcome.PASS, f"The workload stays within its budgets: {'; '.join(shown)}.", facts=facts)
+        sentence = f"The workload stays within its budgets: {'; '.join(shown)}."
+        return Verdict(check, Outcome.PASS, sentence, (), (), facts, tuple(figures))
     more = f" and {len(missed) - 1} more" if len(missed) > 1 else ""
     how = "under the profiler" if bench.profiled else "without the profiler"
     lines = block(
@@ -141,7 +144,21 @@ def bench_budgets(trace: TraceView, budgets: Mapping[str, object]) -> Verdict:
             *trace.footer(None, None),
         ]
     )
-    return Verdict(check, Outcome.FAIL, f"The workload misses its budget: {missed[0]}{more}.", lines, facts=facts)
+    sentence = f"The workload misses its budget: {missed[0]}{more}."
+    return Verdict(check, Outcome.FAIL, sentence, lines, (), facts, tuple(figures))
+
+
+def _figure(limit: Limit, value: float, fact: str) -> Figure:
+    """A share of requests that must be answered has no median: a window that lost some is another load."""
+    return Figure(
+        limit.name,
+        fact,
+        value,
+        limit.value,
+        lambda number: _shown(limit, number),
+        at_least=limit.figure not in TIMES,
+        every=limit.figure == "completed",
+    )
 
 
 def _value(bench: Bench, limit: Limit) -> float:

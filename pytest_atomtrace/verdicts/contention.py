@@ -1,4 +1,4 @@
-"""H11: who else was on the GPUs while the window was open, and what throttled them.
+"""H11: who else was on the GPUs or asked the server while the window was open, and what throttled the GPUs.
 
 The capture records both in its manifest. Neither touches counts: a throttled GPU launches the same kernels. The power
 cap is no finding: a busy MI300X runs at it, it is part of the hardware key, and its residency is recorded.
@@ -7,12 +7,16 @@ cap is no finding: a busy MI300X runs at it, it is part of the hardware key, and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pytest_atomtrace.trace.finding import TITLES, Finding
 from pytest_atomtrace.units import format_bytes
 
-__all__ = ["contention_findings"]
+if TYPE_CHECKING:
+    from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.trace.data import TraceData
+
+__all__ = ["batch_findings", "contention_findings"]
 
 _THROTTLES: Final = {
     "prochot": "PROCHOT (the board asked for it)",
@@ -21,6 +25,7 @@ _THROTTLES: Final = {
     "hbm_thermal": "the HBM's temperature",
 }
 _SHOWN: Final = 4
+_DECODES: Final = ("decode", "eager_decode")
 
 
 def contention_findings(manifest: Mapping[str, object]) -> Iterator[Finding]:
@@ -36,10 +41,43 @@ def contention_findings(manifest: Mapping[str, object]) -> Iterator[Finding]:
         rest = len(foreign) - len(shown) + unnamed
         names = "; ".join([*shown, *([f"{rest} more"] if rest else [])])
         yield _finding(f"other processes were on the GPUs in the window: {names}", len(foreign) + unnamed)
+    traffic = facts.get("traffic")
+    if isinstance(traffic, Mapping):
+        yield from _traffic(traffic)
     throttle = facts.get("throttle")
     for card, row in sorted(throttle.items()) if isinstance(throttle, Mapping) else ():
         if isinstance(row, Mapping):
             yield from _throttled(str(card), row)
+
+
+def _traffic(row: Mapping[str, object]) -> Iterator[Finding]:
+    """What a server that is not ours counted beside our own requests."""
+    finished, ours = row.get("finished"), row.get("ours")
+    if isinstance(finished, int) and isinstance(ours, int) and finished > ours:
+        yield _finding(f"the server answered {finished} requests with the window, ours were {ours}", finished - ours)
+        return
+    flying = [row.get(name) for name in ("in_flight_before", "in_flight_after")]
+    most = max((count for count in flying if isinstance(count, int)), default=0)
+    if most > 0:
+        yield _finding(f"the server worked on {most} {'request' if most == 1 else 'requests'} beside ours", most)
+
+
+def batch_findings(data: TraceData, case: Case | None) -> Iterator[Finding]:
+    """Decode steps with more sequences than the case ever has in flight: others' requests were in the batch."""
+    if case is None:
+        return
+    over = {
+        rank.name: max(sizes)
+        for rank in data.ranks.values()
+        if (sizes := [step.bs for step in rank.steps if step.kind in _DECODES and step.bs > case.conc])
+    }
+    if over:
+        name = max(over, key=lambda rank: over[rank])
+        text = (
+            f"decode steps of up to {over[name]} sequences on {name}, where the case has {case.conc} in flight: "
+            "requests that are not the case's were in the batch"
+        )
+        yield _finding(text, over[name] - case.conc)
 
 
 def _throttled(card: str, row: Mapping[str, object]) -> Iterator[Finding]:

@@ -6,11 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.trace.names import short_name
+from pytest_atomtrace.trace.slice import step_range_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["LIMIT", "block", "count_of", "listed", "near_path", "on_ranks", "shell_quoted", "shown"]
+    from pytest_atomtrace.trace.data import Step
+
+__all__ = [
+    "LIMIT",
+    "block",
+    "count_of",
+    "listed",
+    "near_path",
+    "on_ranks",
+    "shell_quoted",
+    "shown",
+    "step_rows",
+    "step_time_text",
+]
 
 LIMIT = 40
 _KEY_WIDTH = 9
@@ -55,6 +69,22 @@ def near_path(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def step_rows(step: Step) -> list[tuple[str, str]]:
+    """Which step it is, and where in the trace it lies."""
+    return [("step", f"{step.rank} step {step.index}: {step.label.text}"), ("time", step_time_text(step))]
+
+
+def step_time_text(step: Step) -> str:
+    """``4651916129277.514 to 4651916129746.658 us``: the step's kernels on the clock of the trace's ``ts``."""
+    low, high = step_range_ns(step)
+    what = "its kernels" if step.n_kernels else "its label, for it has no kernels"
+    return f"{_us(low)} to {_us(high)} us on the trace's clock ({what})"
+
+
+def _us(ns: int) -> str:
+    return f"{ns // 1000}.{ns % 1000:03d}"
 
 
 def shell_quoted(text: str) -> str:

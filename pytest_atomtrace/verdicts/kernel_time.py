@@ -14,9 +14,9 @@ from pytest_atomtrace.trace.families import FAMILIES, family
 from pytest_atomtrace.trace.intervals import union_length
 from pytest_atomtrace.trace.names import Pattern
 from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
-from pytest_atomtrace.verdicts.evidence import block, count_of, listed, shown
+from pytest_atomtrace.verdicts.evidence import block, count_of, listed, shown, step_time_text
 from pytest_atomtrace.verdicts.occurrences import matching_ids
-from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 from pytest_atomtrace.verdicts.steps import Timing
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def kernel_time(trace: TraceView, name: str, *, during: str, per_step: str | Non
     slow = max(measured, key=lambda one: one.busy.p50_ns)
     wide = max(measured, key=lambda one: one.share)
     facts: dict[str, str | int | float | bool] = {"p50_ns": slow.busy.p50_ns, "share": round(wide.share, 4)}
+    figures = _figures(name, during, slow, wide, limit_ns=limit_ns, limit_share=limit_share)
     problems = []
     if limit_ns is not None and slow.busy.p50_ns > limit_ns:
         over = (slow.busy.p50_ns / limit_ns - 1) * 100
@@ -84,16 +85,47 @@ def kernel_time(trace: TraceView, name: str, *, during: str, per_step: str | Non
             f"{name} takes {format_duration(slow.busy.p50_ns)} ({wide.share * 100:.1f} %) per {during} step at most, "
             f"within {' and '.join(budgets)}."
         )
-        return Verdict(check, Outcome.PASS, sentence, facts=facts)
+        return Verdict(check, Outcome.PASS, sentence, (), (), facts, figures)
+    # The problem that is named first decides whose longest step is shown.
+    worst = slow if limit_ns is not None and slow.busy.p50_ns > limit_ns else wide
+    longest = max(range(len(worst.steps)), key=lambda i: worst.busy.values_ns[i])
+    step = worst.steps[longest]
     lines = block(
         [
             ("matched", listed(shown(slow.names))),
             ("ranks", [_line(one) for one in sorted(measured, key=lambda one: -one.busy.p50_ns)][:8]),
-            *trace.footer(None if name.startswith(FAMILY) else name, during),
+            (
+                "longest",
+                [
+                    f"{worst.rank} step {step.index} {step.label.text}: "
+                    f"{format_duration(worst.busy.values_ns[longest])}",
+                    step_time_text(step),
+                ],
+            ),
+            *trace.footer(None if name.startswith(FAMILY) else name, during, step=step),
         ]
     )
-    facts["rank"] = slow.rank
-    return Verdict(check, Outcome.FAIL, f"{name} {'; it '.join(problems)}.", lines, facts=facts)
+    facts |= {"rank": worst.rank, "step": step.index}
+    return Verdict(check, Outcome.FAIL, f"{name} {'; it '.join(problems)}.", lines, (), facts, figures)
+
+
+def _figures(
+    name: str,
+    during: str,
+    slow: _Measured,
+    wide: _Measured,
+    *,
+    limit_ns: int | None,
+    limit_share: float | None,
+) -> tuple[Figure, ...]:
+    figures = []
+    if limit_ns is not None:
+        text = f"the time of {name} per {during} step"
+        figures.append(Figure(text, "p50_ns", slow.busy.p50_ns, limit_ns, format_duration, rank=slow.rank))
+    if limit_share is not None:
+        text = f"the share of {name} in a {during} step"
+        figures.append(Figure(text, "share", wide.share, limit_share, share_text, rank=wide.rank))
+    return tuple(figures)
 
 
 def _line(one: _Measured) -> str:

@@ -21,6 +21,7 @@ from pytest_atomtrace.verdicts.regression_text import (
     evidence,
     headline,
     once_note,
+    typical_step,
 )
 from pytest_atomtrace.verdicts.step_profile import profile_steps
 from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP, WindowFigures, measure_window
@@ -248,6 +249,9 @@ def _verdict(trace: TraceView, launches: Launches, check: str, judged: Judged, *
         accept = f"move the anchor: delete {near_path(anchor)}, then {accept}"
     lines = evidence(trace, judged, place, accept=accept)
     facts["confirmed"] = bool(failing) and not judged.not_confirmed
+    step = typical_step(trace, judged)
+    if step is not None:
+        facts |= {"rank": step.rank, "step": step.index}
     return Verdict(check, Outcome.REGRESSION, headline(judged, failing), lines, _notes(judged), facts)
 
 

@@ -12,7 +12,7 @@ from pytest_atomtrace.errors import ConfigError, InconclusiveError, Insufficient
 from pytest_atomtrace.trace.metrics import gpu_use, launch_cost
 from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
 from pytest_atomtrace.verdicts.evidence import block, count_of, on_ranks
-from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 
 if TYPE_CHECKING:
     from pytest_atomtrace.trace.data import RankData
@@ -48,15 +48,17 @@ def gpu_busy(trace: TraceView, kind: str, *, at_least: str) -> Verdict:
     use, steps = uses[worst]
     check = f"GPU busy during {kind} at least {limit * 100:g} %"
     facts: dict[str, str | int | float | bool] = {"share": round(use.share, 4), "rank": worst}
+    name = f"the busy share of the steady {kind} run"
+    figures = (Figure(name, "share", use.share, limit, share_text, at_least=True, rank=worst),)
     if use.share >= limit:
         sentence = f"The GPU is busy {use.share * 100:.1f} % of the steady {kind} run or more {on_ranks(list(uses))}."
-        return Verdict(check, Outcome.PASS, sentence, facts=facts)
+        return Verdict(check, Outcome.PASS, sentence, (), (), facts, figures)
     sentence = (
         f"The GPU is busy {use.share * 100:.1f} % of the steady {kind} run on {worst}, under {limit * 100:g} %: "
         f"{format_duration(use.span_ns - use.busy_ns)} idle over {count_of(steps, 'step')}."
     )
     lines = block([("ranks", _rank_lines(uses)), ("longest", _longest(use)), *trace.footer(None, kind)])
-    return Verdict(check, Outcome.FAIL, sentence, lines, facts=facts)
+    return Verdict(check, Outcome.FAIL, sentence, lines, (), facts, figures)
 
 
 def _rank_lines(uses: dict[str, tuple[GpuUse, int]]) -> list[str]:
@@ -89,14 +91,16 @@ def gaps(trace: TraceView, *, longer_than: str, at_most: int, during: str) -> Ve
     found = len(use.gaps_ns)
     check = f"at most {at_most} gaps longer than {format_duration(limit_ns)} during {during}"
     facts: dict[str, str | int | float | bool] = {"gaps": found, "rank": worst}
+    name = f"the number of gaps longer than {format_duration(limit_ns)} in the steady {during} run"
+    figures = (Figure(name, "gaps", found, allowed, "{:g}".format, rank=worst),)
     sentence = (
         f"{count_of(found, 'gap')} longer than {format_duration(limit_ns)} lie in the steady {during} run of {worst} "
         f"({count_of(steps, 'step')}), "
     )
     if found <= at_most:
-        return Verdict(check, Outcome.PASS, f"{sentence}{at_most} are allowed.", facts=facts)
+        return Verdict(check, Outcome.PASS, f"{sentence}{at_most} are allowed.", (), (), facts, figures)
     lines = block([("ranks", _rank_lines(uses)), ("longest", _longest(use)), *trace.footer(None, during)])
-    return Verdict(check, Outcome.FAIL, f"{sentence}only {at_most} are allowed.", lines, facts=facts)
+    return Verdict(check, Outcome.FAIL, f"{sentence}only {at_most} are allowed.", lines, (), facts, figures)
 
 
 def launch_time(trace: TraceView, *, mean: str, api: str) -> Verdict:
@@ -125,13 +129,15 @@ def launch_time(trace: TraceView, *, mean: str, api: str) -> Verdict:
         "rank": worst,
         "calls": cost.count,
     }
+    figures = (Figure(f"mean {api}", "mean_ns", cost.mean_ns, limit_ns, format_duration, rank=worst),)
     if cost.mean_ns <= limit_ns:
         sentence = f"{api} costs {format_duration(cost.mean_ns)} on the host on average, within the budget."
-        return Verdict(check, Outcome.PASS, sentence, facts=facts)
+        return Verdict(check, Outcome.PASS, sentence, (), (), facts, figures)
     over = (cost.mean_ns / limit_ns - 1) * 100
     sentence = (
         f"{api} costs {format_duration(cost.mean_ns)} on the host on average on {worst}, over the budget of "
         f"{format_duration(limit_ns)} by {over:.1f} % ({count_of(cost.count, 'call')})."
     )
     shown = [f"{name}: {format_duration(c.mean_ns)} over {count_of(c.count, 'call')}" for name, c in costs.items()]
-    return Verdict(check, Outcome.FAIL, sentence, block([("ranks", shown[:8]), *trace.footer(None, None)]), facts=facts)
+    lines = block([("ranks", shown[:8]), *trace.footer(None, None)])
+    return Verdict(check, Outcome.FAIL, sentence, lines, (), facts, figures)

@@ -9,7 +9,7 @@ import numpy as np
 from pytest_atomtrace.errors import ConfigError, InsufficientStepsError
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.names import Pattern, short_name
-from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks
+from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, step_rows
 from pytest_atomtrace.verdicts.occurrences import matching_ids, occurrences
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 
@@ -129,9 +129,9 @@ def _lines(
     missing = [name for name in names if not occurrences(ranks, Pattern.parse(name)).count_all("kernel")]
     return block(
         [
-            ("step", f"{rank.name} step {step.index}: {step.label.text}"),
+            *step_rows(step),
             ("calls", around),
             ("never", listed(missing)),
-            *trace.footer(None, during),
+            *trace.footer(None, during, step=step),
         ]
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import InconclusiveError, InsufficientStepsError
 from pytest_atomtrace.verdicts.absent_ops import launched_by, op_in_graph
-from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, shown
+from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, shown, step_rows
 from pytest_atomtrace.verdicts.occurrences import Occurrences, occurrences, steps_calling
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.question import Question
@@ -158,11 +158,11 @@ def _called_per_step(
     )
     lines = block(
         [
-            ("step", f"{rank.name} step {step.index}: {step.label.text}"),
+            *step_rows(step),
             ("counts", [_tally_text(name, tally, want) for name, tally in tallies.items()][:9]),
             ("phases", [seen.phase_text(rank.name)]),
             ("matched", listed(shown(sorted(names))) or "nothing in these steps"),
-            *trace.footer(question.name, kind),
+            *trace.footer(question.name, kind, step=step),
         ]
     )
     facts |= {"rank": rank.name, "step": step.index, "calls": count, "differing": len(differing)}
@@ -199,14 +199,17 @@ def absent(trace: TraceView, question: Question) -> Verdict:
             f"{question.name} is called {count_of(total, 'time')}{phase} as {layer} "
             f"{on_ranks([r.name for r in guilty])}, expected never."
         )
+        step = trace.first_step_with(guilty[0], pattern)
         rows: list[tuple[str, str | Sequence[str]]] = [
             ("matched", listed(shown(seen.names(layer)))),
             ("phases", [seen.phase_text(guilty[0].name)]),
             ("ranks", listed([f"{r.name}: {seen.count(r.name, layer, phases)}" for r in guilty], limit=8)),
-            ("first", trace.first_step_with(guilty[0], pattern)),
-            *trace.footer(question.name, question.during),
+            *(step_rows(step) if step is not None else []),
+            *trace.footer(question.name, question.during, step=step),
         ]
-        return Verdict(check, Outcome.FAIL, sentence, block(rows), facts={"calls": total, "layer": layer})
+        facts: dict[str, str | int | float | bool] = {"calls": total, "layer": layer, "rank": guilty[0].name}
+        facts |= {"step": step.index} if step is not None else {}
+        return Verdict(check, Outcome.FAIL, sentence, block(rows), facts=facts)
     reason = op_in_graph(trace, question.name, question.during, ranks, seen)
     if reason:
         raise InconclusiveError(f"{reason} Its absence there proves nothing.")

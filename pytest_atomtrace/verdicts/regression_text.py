@@ -8,7 +8,7 @@ from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration
 from pytest_atomtrace.verdicts.attribution import attribute
 from pytest_atomtrace.verdicts.attribution_text import attribution_rows, signed
-from pytest_atomtrace.verdicts.evidence import block, count_of, near_path, on_ranks
+from pytest_atomtrace.verdicts.evidence import block, count_of, near_path, on_ranks, step_rows
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.regression import Comparison, Result
 from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_atomtrace.trace.data import Step
     from pytest_atomtrace.verdicts.baseline import Baseline
     from pytest_atomtrace.verdicts.no_regression import Judged
     from pytest_atomtrace.verdicts.step_profile import StepProfile, Usage
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["count_differences", "counts_verdict", "evidence", "headline", "once_note"]
+__all__ = ["count_differences", "counts_verdict", "evidence", "headline", "once_note", "typical_step"]
 
 _SHOWN = 6
 _WORDS = {
@@ -83,6 +84,7 @@ def evidence(trace: TraceView, judged: Judged, place: Path, *, accept: str) -> t
     base_ns = step.baseline if step is not None else float(profile.worst_busy_ns)
     found = attribute(judged.baseline.kernels, base_ns, profile)
     spread = f", spread {step.spread * 100:.1f} %" if step is not None else ""
+    middle = typical_step(trace, judged)
     rows: list[tuple[str, str | Sequence[str]]] = [
         ("judged", _table(judged.first)),
         ("attempts", _attempts(judged)),
@@ -90,9 +92,16 @@ def evidence(trace: TraceView, judged: Judged, place: Path, *, accept: str) -> t
         ("drift", _drift(judged)),
         ("baseline", f"{near_path(place)} ({count_of(judged.baseline.launches, 'launch', 'launches')}{spread})"),
         ("accept", f"if it is meant: {accept}"),
-        *trace.footer(None, "decode"),
+        *(step_rows(middle) if middle is not None else []),
+        *trace.footer(None, "decode", step=middle),
     ]
     return block(rows)
+
+
+def typical_step(trace: TraceView, judged: Judged) -> Step | None:
+    """The median decode step of the rank with the most work of its own."""
+    rank = trace.data.ranks.get(judged.figures.profile.busiest)
+    return trace.median_step(rank, "decode") if rank is not None else None
 
 
 def _table(comparisons: Mapping[str, Comparison]) -> list[str]:

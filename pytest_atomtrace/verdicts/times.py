@@ -1,4 +1,4 @@
-"""Time budgets per step: a statistic over the steady steps of one capture."""
+"""Time budgets per step: a statistic over the steady steps of one capture (see `several` for more of them)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pytest_atomtrace.trace.metrics import SPAN_LIMIT, prefill_per_ktok_ns
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration, parse_duration_ns
 from pytest_atomtrace.verdicts.agreement import collective_waits
-from pytest_atomtrace.verdicts.evidence import block, count_of
+from pytest_atomtrace.verdicts.evidence import block, count_of, step_time_text
 from pytest_atomtrace.verdicts.measure import METRICS, measure
-from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict
 from pytest_atomtrace.verdicts.steps import Timing
 
 if TYPE_CHECKING:
@@ -114,13 +114,15 @@ def _prefill_rate(trace: TraceView, kind: str, limits: Mapping[str, int], ranks:
         "mean_budget_ns": limit_ns,
         "rank": worst,
     }
+    figures = (Figure(f"{kind} time per 1,000 tokens", "mean_ns", rates[worst], limit_ns, format_duration, rank=worst),)
     figure = f"1,000 prompt tokens take {format_duration(rates[worst])} of GPU busy time on {worst}"
     if rates[worst] <= limit_ns:
-        return Verdict(check, Outcome.PASS, f"{figure}, within {format_duration(limit_ns)}.", facts=facts)
+        return Verdict(check, Outcome.PASS, f"{figure}, within {format_duration(limit_ns)}.", (), (), facts, figures)
     over = (rates[worst] / limit_ns - 1) * 100
     shown = [f"{name}: {format_duration(ns)}" for name, ns in sorted(rates.items(), key=lambda kv: -kv[1])][:8]
     sentence = f"{figure}, over the budget of {format_duration(limit_ns)} by {over:.1f} %."
-    return Verdict(check, Outcome.FAIL, sentence, block([("ranks", shown), *trace.footer(None, kind)]), facts=facts)
+    lines = block([("ranks", shown), *trace.footer(None, kind)])
+    return Verdict(check, Outcome.FAIL, sentence, lines, (), facts, figures)
 
 
 def _refuse_launch_bound(timings: Mapping[str, tuple[RankData, list[Step], Timing]], kind: str) -> None:
@@ -143,6 +145,7 @@ def _judge(
 ) -> Verdict:
     over: list[tuple[float, str, str, int, int]] = []
     shown: list[str] = []
+    figures: list[Figure] = []
     kind = what.partition(" ")[0]
     facts: dict[str, str | int | float | bool] = {"metric": metric, "kind": kind}
     for statistic, limit_ns in limits.items():
@@ -151,13 +154,15 @@ def _judge(
         shown.append(f"{statistic} {format_duration(values[worst])} of {format_duration(limit_ns)} on {worst}")
         facts[f"{statistic}_ns"] = values[worst]
         facts[f"{statistic}_budget_ns"] = limit_ns
+        name = f"{what} {statistic} ({metric})"
+        figures.append(Figure(name, f"{statistic}_ns", values[worst], limit_ns, format_duration, rank=worst))
         if values[worst] > limit_ns:
             over.append((values[worst] / limit_ns, statistic, worst, values[worst], limit_ns))
     wanted = ", ".join(f"{name} <= {format_duration(ns)}" for name, ns in limits.items())
     check = f"{what} step time {wanted} ({metric})"
     if not over:
         sentence = f"A {what} step stays within its budget: {'; '.join(shown)} ({metric})."
-        return Verdict(check, Outcome.PASS, sentence, facts=facts)
+        return Verdict(check, Outcome.PASS, sentence, (), (), facts, tuple(figures))
     ratio, statistic, name, value_ns, limit_ns = max(over)
     rank, steps, timing = timings[name]
     sentence = (
@@ -166,22 +171,25 @@ def _judge(
         f"{metric}, {count_of(len(steps), 'steady step')}."
     )
     slowest = max(range(len(steps)), key=lambda i: timing.values_ns[i])
+    step = steps[slowest]
     lines = block(
         [
             ("budgets", shown),
             ("ranks", _rank_lines(timings)),
             (
                 "slowest",
-                f"step {steps[slowest].index} {steps[slowest].label.text}: "
-                f"{format_duration(timing.values_ns[slowest])}",
+                [
+                    f"step {step.index} {step.label.text}: {format_duration(timing.values_ns[slowest])}",
+                    step_time_text(step),
+                ],
             ),
             ("waiting", collective_waits(trace, {name: steps for name, (_, steps, _) in timings.items()}, name)),
             ("kernels", _top_kernels(trace, rank, steps, timing)),
-            *trace.footer(None, kind),
+            *trace.footer(None, kind, step=step),
         ]
     )
-    facts |= {"rank": name, "statistic": statistic}
-    return Verdict(check, Outcome.FAIL, sentence, lines, facts=facts)
+    facts |= {"rank": name, "statistic": statistic, "step": step.index}
+    return Verdict(check, Outcome.FAIL, sentence, lines, (), facts, tuple(figures))
 
 
 def _rank_lines(timings: Mapping[str, tuple[RankData, list[Step], Timing]]) -> list[str]:

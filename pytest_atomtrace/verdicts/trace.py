@@ -14,6 +14,7 @@ from pytest_atomtrace.verdicts import (
     occupancy,
     order,
     presence,
+    several,
     times,
     tuned,
 )
@@ -25,13 +26,16 @@ from pytest_atomtrace.verdicts.saved import beside, saved_case
 from pytest_atomtrace.verdicts.view import RankTrace, TraceView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["RankTrace", "Trace", "load_trace"]
 
 
 class Trace(TraceView):
     """All ranks of one capture.
+
+    Of a case with several captures this is the last one; checks look at all of them: exact ones (calls, order, ranks)
+    must hold in each, budgets are on the median over captures.
 
     The ``assert_*`` methods record a verdict whether they pass or fail. They raise AssertionError with the full
     evidence for "no", `InconclusiveError` where the trace cannot answer, and `ConfigError` for a wrong question.
@@ -68,7 +72,7 @@ class Trace(TraceView):
         """
         __tracebackhide__ = True
         question = presence.Question(name, during, layer, ranks, at_least, exactly, per_step)
-        self._settle(presence.called(self, question))
+        self._in_every(lambda capture: presence.called(capture, question))
 
     def assert_kernel_not_called(
         self,
@@ -97,7 +101,7 @@ class Trace(TraceView):
         """
         __tracebackhide__ = True
         question = presence.Question(name, during, layer, ranks, example=example)
-        self._settle(presence.absent(self, question))
+        self._in_every(lambda capture: presence.absent(capture, question))
 
     def assert_step_time(
         self,
@@ -125,7 +129,7 @@ class Trace(TraceView):
         """
         __tracebackhide__ = True
         budgets = {"p50": p50, "p90": p90, "p99": p99, "mean": mean, "max": max}
-        self._settle(times.step_time(self, kind, budgets, metric=metric, ranks=ranks, bs=bs))
+        self._median(lambda capture: times.step_time(capture, kind, budgets, metric=metric, ranks=ranks, bs=bs))
 
     def assert_kernel_order(
         self, names: Sequence[str], *, during: str = "decode", ranks: str | Sequence[str] = "all"
@@ -142,7 +146,7 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
-        self._settle(order.kernel_order(self, names, during=during, ranks=ranks))
+        self._in_every(lambda capture: order.kernel_order(capture, names, during=during, ranks=ranks))
 
     def assert_kernel_time(
         self, name: str, *, during: str = "decode", per_step: str | None = None, share: str | None = None
@@ -162,7 +166,9 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
-        self._settle(kernel_time.kernel_time(self, name, during=during, per_step=per_step, share=share))
+        self._median(
+            lambda capture: kernel_time.kernel_time(capture, name, during=during, per_step=per_step, share=share)
+        )
 
     def assert_gpu_busy(self, kind: str = "decode", *, at_least: str) -> None:
         """Assert the share of a steady run, time between steps included, in which some kernel runs.
@@ -174,7 +180,7 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
-        self._settle(occupancy.gpu_busy(self, kind, at_least=at_least))
+        self._median(lambda capture: occupancy.gpu_busy(capture, kind, at_least=at_least))
 
     def assert_gaps(self, *, longer_than: str, at_most: int, during: str = "decode") -> None:
         """Assert how many idle gaps longer than ``"100 us"`` lie in a steady run, between steps too.
@@ -188,7 +194,7 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
-        self._settle(occupancy.gaps(self, longer_than=longer_than, at_most=at_most, during=during))
+        self._median(lambda capture: occupancy.gaps(capture, longer_than=longer_than, at_most=at_most, during=during))
 
     def assert_launch_time(self, *, mean: str, api: str = "hipGraphLaunch") -> None:
         """Assert the mean host cost of a launch API, such as ``mean="150 us"``.
@@ -203,7 +209,7 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
-        self._settle(occupancy.launch_time(self, mean=mean, api=api))
+        self._median(lambda capture: occupancy.launch_time(capture, mean=mean, api=api))
 
     def assert_ranks_agree(self, *, counts: bool = True, skew: str | None = None, during: str = "decode") -> None:
         """Assert that the ranks of each tensor-parallel group call the same kernels and work equally long.
@@ -221,7 +227,7 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
-        self._settle(agreement.ranks_agree(self, counts=counts, skew=skew, during=during))
+        self._median(lambda capture: agreement.ranks_agree(capture, counts=counts, skew=skew, during=during))
 
     def assert_no_regression(self, *, tolerance: str | None = None, metrics: Sequence[str] | None = None) -> None:
         """Assert that the case is not slower than its baseline, or record one (``--atom-update-baselines``).
@@ -259,7 +265,8 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
-        self._settle(tuned.tuned(self, known=self._known_untuned()))
+        known = self._known_untuned()
+        self._in_every(lambda capture: tuned.tuned(capture, known=known))
 
     def _known_untuned(self) -> tuple[str, ...] | None:
         if self.case is None:
@@ -307,7 +314,26 @@ class Trace(TraceView):
             "completed": completed,
             "acceptance": acceptance,
         }
-        self._settle(bench_budgets.bench_budgets(self, budgets))
+        self._median(lambda capture: bench_budgets.bench_budgets(capture, budgets))
+
+    def _captures(self) -> Sequence[TraceView]:
+        """The captures that this trace stands for, itself the last: as many as the case asks for."""
+        wanted = self.case.captures if self.case is not None else 1
+        if wanted == 1 or self._launches is None:
+            return (self,)
+        windows = self._launches.windows(1)
+        if not windows or windows[-1].directory != self.directory:  # a replay of one window that was named
+            return (self,)
+        # A baseline may have asked for more windows than the case, and a replay may have fewer.
+        return (*windows[-wanted:-1], self)
+
+    def _in_every(self, judge: Callable[[TraceView], Verdict]) -> None:
+        __tracebackhide__ = True
+        self._settle(several.in_every(self._captures(), judge))
+
+    def _median(self, judge: Callable[[TraceView], Verdict]) -> None:
+        __tracebackhide__ = True
+        self._settle(several.median_over(self._captures(), judge))
 
     def _settle(self, verdict: Verdict) -> None:
         __tracebackhide__ = True

@@ -14,6 +14,7 @@ from pytest_atomtrace.trace.data import PHASES, RankData, Step, TraceData
 from pytest_atomtrace.trace.names import Pattern, nearest, short_name
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.verdicts.capture_findings import capture_findings
+from pytest_atomtrace.verdicts.contention import batch_findings
 from pytest_atomtrace.verdicts.evidence import near_path, shell_quoted
 from pytest_atomtrace.verdicts.kernels import KernelTable, kernel_table
 from pytest_atomtrace.verdicts.occurrences import matching_ids
@@ -90,7 +91,8 @@ class TraceView:
         self.settings = settings if settings is not None else Settings()
         self.manifest = manifest if manifest is not None else {}
         self.bench = bench if bench is not None else {}
-        self._findings = (*data.findings, *capture_findings(self.manifest, self.bench))
+        beside = (*capture_findings(self.manifest, self.bench), *batch_findings(data, case))
+        self._findings = (*data.findings, *beside)
         self._record = record
         self._launches = launches
         self._waive = waive
@@ -232,6 +234,11 @@ class TraceView:
         first, last = settings.steady_skip_first, settings.steady_skip_last
         return list(steady_steps(rank, kind, bs=bs, skip_first=first, skip_last=last))
 
+    def median_step(self, rank: RankData, kind: str) -> Step | None:
+        """The steady step of the middle in GPU busy time: the one to look at for "what does a step do here"."""
+        steps = sorted(self.steady_steps(rank, kind), key=lambda step: step.gpu_busy_ns)
+        return steps[(len(steps) - 1) // 2] if steps else None
+
     def countable_steps(self, rank: RankData, kind: str) -> list[Step]:
         """Steps on which a count per step is judged: steady ones, or for prefill every whole one."""
         if kind in RUNS:
@@ -269,13 +276,10 @@ class TraceView:
                 lines.append(f"{close}  (op: {phases})")
         return lines
 
-    def first_step_with(self, rank: RankData, pattern: Pattern) -> str:
-        """``rank_0 step 3 decode[...]``: where a kernel first appears."""
+    def first_step_with(self, rank: RankData, pattern: Pattern) -> Step | None:
+        """The step in which a kernel first appears, None where it is in none."""
         hit = np.flatnonzero(matching_ids(rank, pattern)[rank.name_id] & (rank.step >= 0))
-        if not len(hit):
-            return ""
-        step = rank.steps[int(rank.step[hit[0]])]
-        return f"{rank.name} step {step.index}: {step.label.text}"
+        return rank.steps[int(rank.step[hit[0]])] if len(hit) else None
 
     def kernels_of_step(self, rank: RankData, step: Step) -> list[tuple[str, int, int]]:
         """(name, calls, summed ns) of one step's kernels, longest first."""
@@ -286,8 +290,8 @@ class TraceView:
         rows = [(rank.names[i], int(calls[i]), int(total[i])) for i in np.flatnonzero(calls)]
         return sorted(rows, key=lambda row: -row[2])
 
-    def footer(self, pattern: str | None, during: str | None) -> list[tuple[str, str]]:
-        """Where the evidence lies, and the command that shows more."""
+    def footer(self, pattern: str | None, during: str | None, *, step: Step | None = None) -> list[tuple[str, str]]:
+        """Where the evidence lies, and the commands that show more: of `step` its place in Perfetto."""
         match = f" --match {shell_quoted(pattern)}" if pattern else ""
         phase = f" --during {during}" if during else ""
         per_step = " --per-step" if during else ""
@@ -295,6 +299,8 @@ class TraceView:
         place = near_path(self.directory)
         rows.append(("trace", place))
         rows.append(("more", f"atomtrace kernels {place}{phase}{match}{per_step}"))
+        if step is not None:
+            rows.append(("open", f"atomtrace open {place} --rank {step.rank} --step {step.index}"))
         return rows
 
 

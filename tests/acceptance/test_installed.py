@@ -77,3 +77,14 @@ def test_the_plugin_is_the_wheels(python: Path, site: Site) -> None:
     done = site.start("-q", python=str(python), backend="", env=CLEAN).wait()
     assert done.code == pytest.ExitCode.OK
     assert str(python.parents[1]) in (site.folder / "junit-1.xml").read_text()
+
+
+def test_the_wheel_has_every_data_file_of_the_package(python: Path) -> None:
+    """Profiles, schemas, templates and scripts of reports are found at run time only, so a lost one fails late."""
+    (installed,) = python.parents[1].glob("lib/python*/site-packages/pytest_atomtrace")
+    assert _data_files(CHECKOUT / "pytest_atomtrace") <= _data_files(installed)
+
+
+def _data_files(package: Path) -> set[str]:
+    found = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(package)) for path in found if path.suffix not in (".py", ".so", ".c", ".h")}

@@ -120,7 +120,7 @@ def reach(site: Site, run: Running, stage: str) -> None:
         "waiting": HELD,
         "loading": "launching the server",
         "window": "window 1:",
-        "export": "export: waiting for 1 ranks",
+        "export": "export: waiting for 1 rank",
     }
     run.wait_for_line(said[stage])
     if stage == "loading":

@@ -168,5 +168,5 @@ def test_progress_is_seen_on_standard_error(site: Site, arguments: tuple[str, ..
     done = site.run("-k", "64 and conc2", *arguments)
     assert done.code == pytest.ExitCode.OK
     said = [line for line in done.stderr.splitlines() if line.startswith("atomtrace [gpt-oss-120b-tp1-isl16-osl36-")]
-    for stage in ("launching the server", "ready in", "warm-up:", "window 1:", "export:", "captured 1 ranks"):
+    for stage in ("launching the server", "ready in", "warm-up:", "window 1:", "export:", "captured 1 rank"):
         assert sum(stage in line for line in said) == 1, (stage, said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -102,7 +101,7 @@ class Rig:
         self, settings: Mapping[str, object], *, worker: str = "main", watch: tuple[int, ...] = ()
     ) -> CaptureSession:
         run = RunInfo(self.token, self.run_dir, worker, (os.getpid(), *watch), ci=False)
-        chosen = dataclasses.replace(self.settings, **settings)  # type: ignore[arg-type]
+        chosen = self.settings.replace(**settings)
         session = CaptureSession(chosen, run, progress=self.lines.append)
         self.sessions.append(session)
         return session

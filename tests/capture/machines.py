@@ -6,6 +6,7 @@ has 256 CUs and PCI device id 0x75a3); what an owner of GPUs writes with ``atomt
 
 from __future__ import annotations
 
+import shutil
 import struct
 import subprocess
 import sys
@@ -109,6 +110,12 @@ class FakeMachine:
     def end(self) -> None:
         if self.driver is not None:
             self.driver.communicate(timeout=10)
+
+    def container(self, root: Path) -> Path:
+        """What a container shows of this machine that got its devices and not its sysfs: topology, no memory."""
+        for name in ("dev", "sys/class/kfd/kfd/topology", "proc", "opt"):
+            shutil.copytree(self.root / name, root / name)
+        return root
 
     def put(self, name: str, text: str) -> None:
         path = self.root / name

@@ -57,7 +57,16 @@ ROWS = (
 )  # fmt: skip
 
 #: Faults that a capture must survive.
-HARMLESS = ("late_ready:1", "slow_rank:1:2", "stop_timeout", "async_stop", "ignore_sigterm", "leak_process", "untuned")
+HARMLESS = (
+    "late_ready:1",
+    "slow_rank:1:2",
+    "stop_timeout",
+    "async_stop",
+    "ignore_sigterm",
+    "leak_process",
+    "print_environment",
+    "untuned",
+)
 
 #: Faults of a capture's content: it is taken as it is, health finds them.
 CONTENT = {"no_kernels", "lossy_graph", "empty_steps", "missing_label", "row_cap", "aiter_build"}

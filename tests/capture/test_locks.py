@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -78,11 +79,12 @@ def test_the_end_of_a_process_frees_its_lock(tmp_path: Path) -> None:
         lock.release()
 
 
-def test_tickets_are_served_in_the_order_of_their_times(tmp_path: Path) -> None:
-    times = iter([300, 100, 200, 100])
+def test_tickets_are_served_in_the_order_of_arrival_whatever_the_clock_does(tmp_path: Path) -> None:
+    """Set back, it would serve whoever releases the GPUs before those who wait, until it has caught up."""
+    times = iter([300, 100, 300])
     queue = TicketQueue(tmp_path / "queue", clock=Clock(wall_ns=lambda: next(times)))
     own = Identity.own()
-    third, first, second = (queue.take(own, {"test": str(n)}) for n in range(3))
+    first, second, third = (queue.take(own, {"test": str(n)}) for n in range(3))
     assert queue.waiting() == [first, second, third]
     assert queue.ahead_of(first) == []
     assert queue.ahead_of(third) == [first, second]
@@ -143,6 +145,31 @@ def test_who_wants_many_gpus_is_not_overtaken_by_those_who_want_one_of_them(tmp_
     assert queue.ahead_of(apart) == [], "disjoint sets do not wait for each other"
     anything = queue.take(own, {})
     assert queue.ahead_of(anything) == [holder, many, one, apart]
+
+
+def test_a_ticket_that_a_killed_process_did_not_finish_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    queue = TicketQueue(tmp_path / "queue")
+    old, fresh, foreign = (tmp_path / "queue" / name for name in (".1-2-3.new", "..4-5-6.new.7.ab.part", ".other"))
+    for path in (old, fresh, foreign):
+        path.touch()
+    for path in (old, foreign):
+        os.utime(path, (1, 1))
+    ticket = queue.take(Identity.own(), {})
+    assert (old.exists(), fresh.exists(), foreign.exists()) == (False, True, True)
+    ticket.drop()
+
+
+def test_a_lock_directory_on_a_full_disk_says_what_it_needs(tmp_path: Path) -> None:
+    queue = TicketQueue(tmp_path / "queue")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # What a full disk does to a write, without one.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(LeaseError, match=r"no place in the queue for the GPUs: .*(.|\n)*--atom-lock-dir DIR"):
+            queue.take(Identity.own(), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "queue").iterdir())
 
 
 def test_several_locks_are_taken_all_or_none(tmp_path: Path) -> None:

@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Result
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("summary", "kernels", "steps", "health", "diff", "check-layout", "layers", "traits")
+COMMANDS = (
+    "summary",
+    "kernels",
+    "steps",
+    "health",
+    "diff",
+    "check-layout",
+    "layers",
+    "traits",
+    "open",
+    "export",
+    "history",
+)
 
 
 def one_line(result: Result) -> str:

@@ -13,6 +13,7 @@ SAMPLES: dict[str, tuple[object, object, object]] = {
     "duration": ("90 s", 90.0, 91.0),
     "path": ("some/where", "some/where", "else/where"),
     "share": ("4 %", "4 %", "5 %"),
+    "size": ("4 GB", "4 GB", "5 GB"),
     "url": ("http://127.0.0.1:8000", "http://127.0.0.1:8000", "http://127.0.0.1:8001"),
 }
 # Settings that only make sense with another one beside them.

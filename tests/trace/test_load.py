@@ -71,21 +71,24 @@ def test_files_may_be_given_by_rank(tmp_path: Path) -> None:
     assert list(load(files).ranks) == ["rank_0", "b"]
 
 
-def test_reader_processes_give_what_one_process_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [True, False], ids=["threads", "processes"])
+def test_many_readers_give_what_one_gives(tmp_path: Path, compiled: bool) -> None:
     _write(tmp_path)
     one = load(tmp_path, jobs=1)
-    many = load(tmp_path, jobs=2)
+    many = load(tmp_path, jobs=2, compiled=compiled)
     for name, rank in one.ranks.items():
         _same(rank, many.ranks[name])
     assert one.findings == many.findings
 
 
-def test_a_bad_rank_read_by_a_process_keeps_its_error_and_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [True, False], ids=["thread", "process"])
+def test_a_bad_rank_read_by_a_thread_or_process_keeps_its_error_and_place(tmp_path: Path, compiled: bool) -> None:
     _write(tmp_path)
     bad = next((tmp_path / "rank_1").glob("*.gz"))
     bad.write_bytes(bad.read_bytes()[:-10])
-    assert load(tmp_path, jobs=2).findings == load(tmp_path, jobs=1).findings
-    assert [f.code for f in load(tmp_path, jobs=2).findings] == ["H02"]
+    findings = load(tmp_path, jobs=2, compiled=compiled).findings
+    assert findings == load(tmp_path, jobs=1).findings
+    assert [f.code for f in findings] == ["H02"]
 
 
 def test_when_nothing_can_be_loaded_the_error_is_raised(tmp_path: Path) -> None:
@@ -182,9 +185,11 @@ def test_a_small_trace_gets_no_index(tmp_path: Path) -> None:
 def test_one_large_file_is_shared_out_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Kineto().decodes(600).write(tmp_path)
     alone = load(path, jobs=1).ranks["rank_0"]
+    monkeypatch.setattr(parallel, "_AHEAD_BYTES", 0)
+    _same(load(path, jobs=2).ranks["rank_0"], alone)
     monkeypatch.setattr(parallel, "_SHARED_BYTES", 0)
     monkeypatch.setattr(parallel, "read_rank", None)
-    _same(load(path, jobs=2).ranks["rank_0"], alone)
+    _same(load(path, jobs=2, compiled=False).ranks["rank_0"], alone)
 
 
 def test_a_large_file_that_ends_early_is_told_as_from_one_process(
@@ -192,9 +197,11 @@ def test_a_large_file_that_ends_early_is_told_as_from_one_process(
 ) -> None:
     path = Kineto().decodes(600).write(tmp_path / "rank_0")
     path.write_bytes(path.read_bytes()[:-9])
+    monkeypatch.setattr(parallel, "_AHEAD_BYTES", 0)
     monkeypatch.setattr(parallel, "_SHARED_BYTES", 0)
-    with pytest.raises(TruncatedTraceError, match="ends early"):
-        load(path, jobs=2)
+    for compiled in (True, False):
+        with pytest.raises(TruncatedTraceError, match="ends early"):
+            load(path, jobs=2, compiled=compiled)
 
 
 def test_a_reader_process_that_dies_costs_its_file_and_no_other(
@@ -204,7 +211,7 @@ def test_a_reader_process_that_dies_costs_its_file_and_no_other(
     start = parallel._reader_process
     started: list[int] = []
 
-    def first_one_dies(arguments: list[str], complaints: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    def first_one_dies(arguments: list[str], complaints: IO[bytes] | None) -> subprocess.Popen[bytes]:
         process = start(arguments, complaints)
         started.append(process.pid)
         if len(started) == 1:
@@ -212,9 +219,19 @@ def test_a_reader_process_that_dies_costs_its_file_and_no_other(
         return process
 
     monkeypatch.setattr(parallel, "_reader_process", first_one_dies)
-    data = load(tmp_path, jobs=2)
+    data = load(tmp_path, jobs=2, compiled=False)
     assert len(data.ranks) == 2
     assert [finding.code for finding in data.findings] == ["H02"]
     assert "ended with status -9 (out of memory?)" in data.findings[0].text
     # Two at a time, and one more in the place of the dead one at most: they read one file after the other.
     assert len(started) in {2, 3}
+
+
+def test_a_reader_process_inherits_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A module that only PYTHONPATH leads to shows that the variable arrived; its text is what stopped the reader.
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "sitecustomize.py").write_text("import sys\nsys.exit('seen by the reader process')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+    data = load(_write(tmp_path / "ranks"), jobs=1)
+    with pytest.raises(TraceFileError, match="seen by the reader process"):
+        load({name: rank.path for name, rank in data.ranks.items()}, jobs=2, compiled=False)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pytest_atomtrace.errors import EmptyTraceError, MalformedTraceError, TraceFileError, TruncatedTraceError
 from pytest_atomtrace.trace.rankevents import RankEvents, merge_shares
-from pytest_atomtrace.trace.reader import read_rank, read_share, read_text
+from pytest_atomtrace.trace.reader import read_share
+from tests.trace.bothways import read_rank, read_text
 from tests.trace.builder import Kineto
 
 if TYPE_CHECKING:
@@ -146,6 +147,54 @@ def test_events_without_a_usable_time_are_counted_not_guessed() -> None:
     read = read_text([json.dumps({"traceEvents": [*broken, _kernel("d", 1.0)]}).encode()])
     assert [name for name, _, _ in _rows(read)] == ["d"]
     assert read.odd_times == 3
+
+
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**40])
+def test_a_correlation_beyond_64_bits_is_unknown_and_loses_no_event(number: int) -> None:
+    odd = _kernel("odd", 2.0)
+    odd["args"]["correlation"] = number
+    call = {**_kernel("call", 1.0), "cat": "cuda_runtime"}
+    call["args"] = {"correlation": number}
+    note = {**_kernel("note", 1.0), "cat": "user_annotation", "args": {"External id": number}}
+    read = read_text([json.dumps({"traceEvents": [_kernel("a", 1.0), odd, call, note, _kernel("z", 3.0)]}).encode()])
+    assert [name for name, _, _ in _rows(read)] == ["a", "odd", "z"]
+    assert read.gpu.link.tolist() == [7, -1, 7]
+    assert (read.calls.link.tolist(), read.notes.link.tolist()) == ([-1], [-1])
+
+
+@pytest.mark.parametrize("stream", [1 << 31, -(1 << 31) - 1, 1 << 70])
+def test_a_stream_beyond_32_bits_is_unknown(stream: int) -> None:
+    odd = _kernel("odd", 2.0)
+    odd["args"]["stream"] = stream
+    assert read_text([json.dumps([_kernel("a", 1.0), odd]).encode()]).gpu.where.tolist() == [3, -1]
+
+
+@pytest.mark.parametrize("field", ["ts", "dur"])
+@pytest.mark.parametrize("time", ["9000000000000000", "1e30", "-1e30", "1e999", "123456789012345678901234567890.5"])
+def test_a_time_beyond_64_bits_is_odd(field: str, time: str) -> None:
+    good = json.dumps(_kernel("good", 1.0))
+    odd = json.dumps(_kernel("odd", 2.0)).replace(
+        f'"{field}": {"2.0" if field == "ts" else "1.5"}', f'"{field}": {time}'
+    )
+    read = read_text([f"[{good}, {odd}, {good}]".encode()])
+    assert [name for name, _, _ in _rows(read)] == ["good", "good"]
+    assert read.odd_times == 1
+
+
+def test_values_nested_thousands_deep_are_refused_with_a_place() -> None:
+    deep = json.dumps(_kernel("k", 1.0)).replace("[1, 1, 1]", "[" * 20_000 + "]" * 20_000)
+    with pytest.raises(MalformedTraceError, match="nested too deeply"):
+        read_text([f'{{"traceEvents": [{deep}]}}'.encode()])
+
+
+def test_activities_and_calls_keep_the_order_of_the_text() -> None:
+    kinds = ["kernel", "gpu_memset", "kernel", "gpu_memcpy"]
+    calls = ["cuda_driver", "cuda_runtime", "cuda_driver"]
+    events = [_kernel(f"{n}", 1.0, cat=kind) for n, kind in enumerate([*kinds, *calls])]
+    read = read_text([json.dumps(events).encode()])
+    assert [name for name, _, _ in _rows(read)] == ["0", "1", "2", "3"]
+    assert read.gpu.extra.tolist() == [0, 2, 0, 1]
+    assert [read.names[number] for number in read.calls.name_id.tolist()] == ["4", "5", "6"]
 
 
 def test_an_event_larger_than_many_pieces_is_read() -> None:

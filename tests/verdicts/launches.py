@@ -51,7 +51,7 @@ class Bench:
 
     def trace(self, *launches: Recipe | Sequence[Recipe], **settings: object) -> Trace:
         """The trace of the first launch; the others are there for whoever asks. A launch is a recipe or one a rank."""
-        self.settings = dataclasses.replace(Settings(), **settings)  # type: ignore[arg-type]  # settings by name
+        self.settings = Settings(**settings)
         self._recipes = [[one, one] if isinstance(one, Recipe) else one for one in launches]
         self._number += 1
         self._recorded = False

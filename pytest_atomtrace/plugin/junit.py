@@ -1,0 +1,67 @@
+"""A few flat properties of each test with a case, for JUnit and whatever else reads pytest's user properties.
+
+They ride on the report as pytest's own ``record_property`` does, so xdist carries them. pytest writes them below
+``<testcase>`` in both JUnit families; the xunit2 schema of Jenkins has no such place, hence ``--atom-junit=off``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.plugin.state import STATE
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["with_properties"]
+
+_PREFIX = "atomtrace."
+_LONGEST = 200
+
+
+def with_properties(item: pytest.Item, report: pytest.TestReport, payload: Mapping[str, object]) -> None:
+    """Give the item and this report the properties; those of an earlier attempt of the same test go."""
+    if item.config.stash[STATE].settings.junit == "off":
+        return
+    rows = [(f"{_PREFIX}{name}", text) for name, text in _properties(report, payload).items() if text]
+    for place in (item.user_properties, report.user_properties):
+        place[:] = [*(pair for pair in place if not str(pair[0]).startswith(_PREFIX)), *rows]
+
+
+def _properties(report: pytest.TestReport, payload: Mapping[str, object]) -> dict[str, str]:
+    case, verdicts = payload.get("case"), payload.get("verdicts")
+    facts: Mapping[str, object] = case if isinstance(case, Mapping) else {}
+    checks = [one for one in verdicts if isinstance(one, Mapping)] if isinstance(verdicts, list) else []
+    p50_ns = facts.get("p50_ns")
+    return {
+        "case": str(facts.get("slug", "")),
+        "outcome": _outcome(report, payload, checks),
+        "check": _check(checks)[:_LONGEST],
+        "engine": _engine(facts),
+        "decode_p50_us": f"{p50_ns / 1000:.3f}" if isinstance(p50_ns, int) else "",
+        "capture": str(facts.get("directory", "")),
+    }
+
+
+def _outcome(report: pytest.TestReport, payload: Mapping[str, object], checks: list[Mapping[str, object]]) -> str:
+    """The word that JUnit's tags cannot say: regression, inconclusive, infra."""
+    if payload.get("trouble"):
+        return str(payload["trouble"])
+    if report.outcome == "failed":
+        return "regression" if any(one.get("outcome") == "regression" for one in checks) else "fail"
+    if payload.get("expected"):
+        return "xfail"
+    return {"passed": "pass", "skipped": "skip"}.get(report.outcome, report.outcome)
+
+
+def _engine(facts: Mapping[str, object]) -> str:
+    """Who saw the figures must be able to tell made-up ones, whatever brought them here."""
+    engine = str(facts.get("engine", ""))
+    return f"{engine} of sim" if facts.get("simulated") and engine != "sim" else engine
+
+
+def _check(checks: list[Mapping[str, object]]) -> str:
+    """The checks that did not pass, else all of them."""
+    bad = [one for one in checks if one.get("outcome") != "pass"]
+    return "; ".join(dict.fromkeys(str(one.get("check", "")) for one in bad or checks))

@@ -1,0 +1,21 @@
+"""Shared by all tests of the project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_atomtrace.settings import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _outside_of_any_runner() -> Iterator[None]:
+    """The runs that tests start must not write into the summary of the CI job that runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in environment() if name.startswith("GITHUB_")]:
+            patch.delenv(name)
+        yield

@@ -1,0 +1,62 @@
+"""The terminal's summary as lines: worst first, honest about files, and as short as was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_atomtrace.report.terminal import lines
+from tests.report.rows import document, entry, failing
+
+WROTE = (("", "JSON report: out/r.json"), ("yellow", "WARNING  no HTML report: the disk is full"))
+CAPTURE = {"engine": "sim", "directory": "/x/.atomtrace/runs/r1/captures/case/1", "ranks": 1, "p50_ns": 5_000_000}
+
+
+def texts(*entries: dict[str, object], verbosity: int = 0, width: int = 100) -> list[str]:
+    return [text for _, text in lines(document(*entries), WROTE, width=width, verbosity=verbosity)]
+
+
+@pytest.mark.parametrize("width", [60, 100, 200])
+def test_cases_stand_worst_first_and_then_in_the_order_of_the_run(width: int) -> None:
+    rows = [
+        entry(0, slug="zebra", case=CAPTURE),
+        failing(1, "too slow", slug="yak", case=CAPTURE),
+        entry(2, slug="ant", case=CAPTURE),
+        failing(3, "too slow", slug="bee", case=CAPTURE),
+        entry(4, slug="cow", outcome="failed", trouble="infra", text="died"),
+    ]
+    found = texts(*rows, width=width)
+    order = [next(word for word in ("zebra", "yak", "ant", "bee", "cow") if word in line) for line in found[1:]
+             if any(word in line for word in ("zebra", "yak", "ant", "bee", "cow"))][:5]  # fmt: skip
+    assert order == ["cow", "yak", "bee", "zebra", "ant"]
+
+
+def test_a_green_run_says_where_the_captures_and_reports_are() -> None:
+    found = texts(entry(0, case=CAPTURE))
+    root = "/x/.atomtrace/runs/r1"
+    assert f"captures: {root} (judge them again without a GPU: pytest --atom-replay {root})" in found
+    assert found[-2:] == [text for _, text in WROTE]
+
+
+def test_a_replay_does_not_advise_a_replay() -> None:
+    assert not [line for line in texts(entry(0, case={**CAPTURE, "engine": "replay"})) if "captures:" in line]
+
+
+def test_skips_are_told_once_with_their_number_and_need_no_table() -> None:
+    rows = [entry(number, outcome="skipped", skipped="no AMD GPU is visible") for number in range(5)]
+    found = texts(*rows)
+    assert found[:2] == ["atomtrace", "SKIPPED  5 tests: no AMD GPU is visible"]
+    assert "decode p50" not in "\n".join(found)
+
+
+def test_quiet_leaves_the_failures_and_what_could_not_be_written() -> None:
+    assert texts(failing(0, "too slow"), entry(1, case=CAPTURE), verbosity=-1) == [
+        "FAIL case: too slow",
+        "WARNING  no HTML report: the disk is full",
+    ]
+
+
+def test_twenty_failures_are_shown_and_all_with_v() -> None:
+    rows = [failing(number, "too slow") for number in range(25)]
+    assert sum(line.startswith("FAIL  ") for line in texts(*rows)) == 20
+    assert "... and 5 more (-v shows all)" in texts(*rows)
+    assert sum(line.startswith("FAIL  ") for line in texts(*rows, verbosity=1)) == 25
