@@ -130,7 +130,7 @@ def test_a_run_whose_server_or_keeper_still_lives_is_left_alone(tmp_path: Path) 
     assert keep_under(tmp_path, 0, current="").removed == (run.name,)
 
 
-@pytest.mark.parametrize(("pid", "gone"), [(os.getpid(), False), (DEAD_PID, True)])
+@pytest.mark.parametrize(("pid", "gone"), [(os.getpid(), False), (DEAD_PID, True)], ids=["a live process", "none"])
 def test_a_run_without_a_lock_file_is_judged_by_its_process(tmp_path: Path, pid: int, gone: bool) -> None:
     run = make_run(tmp_path, 1, pid=pid)
     (run / "in-use.lock").unlink()
