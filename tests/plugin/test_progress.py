@@ -60,7 +60,9 @@ def argv(folder: Path, *arguments: str) -> list[str]:
 
 
 def child_environment(**more: str) -> dict[str, str]:
-    env = {k: v for k, v in environment().items() if k not in ("NO_COLOR", "PY_COLORS", "CI", "COLUMNS")}
+    # PYTEST_ADDOPTS too: "-n 2" for the tests is none for their child, which then has no updating line.
+    ours = ("NO_COLOR", "PY_COLORS", "CI", "COLUMNS", "PYTEST_ADDOPTS")
+    env = {k: v for k, v in environment().items() if k not in ours}
     return {**env, "TERM": "xterm", "ATOMTRACE_SIM_LAYERS": "2", **more}
 
 
