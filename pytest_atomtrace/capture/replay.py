@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.case import Case
 
-__all__ = ["explain_missing", "find_capture", "list_captures", "saved_launches", "saved_windows"]
+__all__ = ["explain_missing", "find_capture", "latest_run", "list_captures", "saved_launches", "saved_windows"]
 
 _FILE_MODEL = re.compile(r"(?P<model>[\w.\-]+)_ts_\d{8}_\d{6}_\d{3}\.pt\.trace\.json(\.gz)?")
 # A snapshot path (.../snapshots/<sha>) gives the sha as the files' prefix: it names no model.
@@ -89,7 +89,7 @@ def list_captures(directory: Path) -> list[tuple[str, Path]]:
 
     """
     if not directory.is_dir():
-        raise StoreError(f"{directory} is no directory", "Name a directory with captures: --atom-replay DIR")
+        raise StoreError(f"{directory} is no directory", "Name a directory with captures: --atom-replay=DIR")
     found = sorted(_store_captures(directory))
     if found:
         return found
@@ -126,12 +126,13 @@ def _store_captures(directory: Path) -> Iterator[tuple[str, Path]]:
                 last = _windows(child)[-1]
                 yield _slug_of(last), last
             return
-    run = _latest_run(directory)
+    run = latest_run(directory)
     if run is not None:
         yield from _store_captures(run)
 
 
-def _latest_run(directory: Path) -> Path | None:
+def latest_run(directory: Path) -> Path | None:
+    """The run that an output directory stands for, None if it is none or no run has captures."""
     latest = directory / "latest"
     if latest.is_dir() and (latest / "captures").is_dir():
         return latest

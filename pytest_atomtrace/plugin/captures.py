@@ -226,6 +226,7 @@ class Captures:
 
     def _obtain(self, item: pytest.Item, case: Case) -> Capture:
         from pytest_atomtrace.capture.availability import choose_engine
+        from pytest_atomtrace.plugin.runs import point_latest
 
         settings = self._state.settings
         if settings.backend == "replay":
@@ -240,7 +241,10 @@ class Captures:
             for other in self._pytest_session.items
             if CASE in other.stash and other.get_closest_marker("skip") is None
         )
-        return self._open().obtain(case, needed=list(needed), test_id=item.nodeid)
+        try:
+            return self._open().obtain(case, needed=list(needed), test_id=item.nodeid)
+        finally:  # a batch may have finished other cases before this one failed
+            point_latest(self._state.output, self._state.run_id)
 
     def _open(self) -> CaptureSession:
         from pytest_atomtrace.capture.session import CaptureSession, RunInfo
@@ -285,15 +289,22 @@ class Captures:
             self.say(f"atomtrace {plan}")
 
     def _replayed(self, case: Case) -> Capture:
+        from pytest_atomtrace.capture.broken_replay import refuse_broken
         from pytest_atomtrace.capture.keeping import run_of
-        from pytest_atomtrace.capture.replay import explain_missing, find_capture
+        from pytest_atomtrace.capture.replay import explain_missing, find_capture, list_captures
 
         directory = Path(self._state.settings.replay)
         if not directory.exists():
             raise InfraError(f"--atom-replay: {directory} does not exist")
+        refuse_broken(directory, case)
         capture = find_capture(directory, case)
         if capture is None:
-            pytest.skip(f"--atom-replay: {explain_missing(directory, case)}")
+            reason = f"--atom-replay: {explain_missing(directory, case)}"
+            if not list_captures(directory):  # a replay that has nothing at all proves nothing about any case
+                raise InfraError(reason)
+            if self._state.settings.require_gpu:
+                raise InfraError(f"--atom-require-gpu: {reason}")
+            pytest.skip(reason)
         run = run_of(capture.directory)
         if run is not None:
             self._protect(run, reading=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_atomtrace.errors import StoreError
 
-__all__ = ["new_run_id", "prepare_run_directory"]
+__all__ = ["new_run_id", "point_latest", "prepare_run_directory"]
 
 
 def new_run_id() -> str:
@@ -18,7 +18,7 @@ def new_run_id() -> str:
 
 
 def prepare_run_directory(output: Path, run_id: str) -> Path:
-    """Make ``<output>/runs/<run id>`` and point ``latest`` at it; several workers may do it at once.
+    """Make ``<output>/runs/<run id>`` ; several workers may do it at once.
 
     Raises:
         StoreError: the place cannot be written, or its disk is full.
@@ -35,11 +35,24 @@ def prepare_run_directory(output: Path, run_id: str) -> Path:
     except OSError as error:
         raise StoreError(
             f"the output directory {output} cannot be written: {error.strerror or error}",
-            "Name a place with room for traces (tens of MB a rank): --atom-output DIR",
+            "Name a place with room for traces (tens of MB a rank): --atom-output=DIR",
         ) from None
+    return run
+
+
+def point_latest(output: Path, run_id: str) -> None:
+    """Point ``latest`` at a run that has a finished capture, and leave it where it is for any other.
+
+    A run that took nothing (a replay, one that failed at its first launch) would take it away from captures.
+    """
+    if not any((output / "runs" / run_id).glob("captures/*/*/manifest.json")):
+        return
     link = output / "latest"
+    target = Path("runs") / run_id
+    with contextlib.suppress(OSError):
+        if link.readlink() == target:
+            return
     staging = output / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):
-        staging.symlink_to(Path("runs") / run_id)
+        staging.symlink_to(target)
         staging.replace(link)
-    return run

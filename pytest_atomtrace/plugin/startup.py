@@ -14,6 +14,8 @@ from pytest_atomtrace.settings import environment
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_atomtrace.settings import Settings
+
 __all__ = ["configure", "unconfigure"]
 
 MARKERS = (
@@ -37,6 +39,8 @@ def configure(config: pytest.Config) -> None:
         sent = worker.get(WORKER_INPUT, {})  # type: ignore[assignment]  # our own dict, sent by run_input
     settings = read_settings(config, from_controller=sent.get("settings"))  # type: ignore[arg-type]  # same
     output = Path(str(sent.get("output") or config.rootpath / settings.output))
+    if worker is None:
+        settings = _checked(config, settings, output)
     state = State(
         settings=settings,
         run_id=str(sent.get("run_id", "")),
@@ -52,6 +56,29 @@ def configure(config: pytest.Config) -> None:
         load_waivers(config, state)
     if worker is None:
         _register_controller_parts(config, state)
+
+
+def _checked(config: pytest.Config, settings: Settings, output: Path) -> Settings:
+    """Refuse places that cannot be what they are named as, before any test; `replay` becomes absolute.
+
+    ``.atomtrace/latest`` is a link that may move: the run replays what it pointed at when it started.
+
+    Raises:
+        pytest.UsageError: the replay holds nothing, or the output directory is a file.
+
+    """
+    import pytest
+
+    if output.exists() and not output.is_dir():
+        raise pytest.UsageError(f"--atom-output: {output} is a file; name a directory")
+    if not settings.replay:
+        return settings
+    from pytest_atomtrace.capture.broken_replay import useless_replay
+
+    problem = useless_replay(config.invocation_params.dir / settings.replay)
+    if problem:
+        raise pytest.UsageError(f"--atom-replay: {problem}")
+    return settings.replace(replay=str((config.invocation_params.dir / settings.replay).resolve()))
 
 
 def _progress(config: pytest.Config, *, alone: bool) -> Progress:

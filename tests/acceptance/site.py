@@ -119,7 +119,8 @@ class Site:
     @property
     def run_token(self) -> str:
         """The line that everything started for the latest run's captures has in its environment."""
-        return f"ATOMTRACE_RUN_TOKEN={(self.store / 'latest').resolve().name}"
+        runs = [run for run in (self.store / "runs").iterdir() if run.name[0] != "."]
+        return f"ATOMTRACE_RUN_TOKEN={max(runs, key=lambda run: run.stat().st_ctime_ns).name}"
 
     @property
     def store(self) -> Path:

@@ -71,12 +71,16 @@ def test_a_recording_is_five_launches_of_three_windows_marked_as_simulated(recor
 
 def test_recording_anew_from_the_saved_launches_gives_the_same_bytes(recorded: Site) -> None:
     before = baseline(recorded).read_bytes()
+    latest = (recorded.store / "latest").resolve()
     for _ in range(2):
+        baseline(recorded).write_bytes(b"")
         done = recorded.run(
             f"--atom-replay={recorded.store / 'latest'}", "--atom-update-baselines=all", backend="", env=controls(0)
         )
         assert done.code == 0, done.stdout
+        assert list(done.outcomes.values()) == ["passed"], done.stdout
         assert baseline(recorded).read_bytes() == before
+        assert (recorded.store / "latest").resolve() == latest
 
 
 def test_another_launch_of_the_same_server_passes(recorded: Site) -> None:

@@ -99,7 +99,7 @@ def test_what_a_failed_capture_left_stays_whole(site: Site) -> None:
     site.write(SPEC)
     done = site.run("-q", "--atom-keep=none", "-k", "conc2", env={"ATOMTRACE_SIM_FAULT": "export_error:1"})
     assert set(done.outcomes.values()) == {"error"}
-    (reason,) = site.store.glob("latest/quarantine/*/reason.txt")
+    (reason,) = site.store.glob("runs/*/quarantine/*/reason.txt")
     assert "rank_1" in reason.read_text()
     assert list(reason.parent.glob("rank_0/*.json.gz"))
     assert removed_line(done) == ""

@@ -71,7 +71,7 @@ def test_one_case_of_a_store_answers_for_itself_only(taken: tuple[Site, Done], d
     done = replay(site, place)
     assert of(done, TWO) == of(first, TWO)
     assert set(of(done, FOUR).values()) == {"skipped"}
-    assert f"{place} has no capture of {FOUR}; it has {TWO}" in done.stdout.replace("\n", " ")
+    assert f"{place.resolve()} has no capture of {FOUR}; it has {TWO}" in done.stdout.replace("\n", " ")
 
 
 def test_a_plain_trace_directory_gives_the_same_outcomes(taken: tuple[Site, Done], tmp_path: Path) -> None:
@@ -84,9 +84,70 @@ def test_a_plain_trace_directory_gives_the_same_outcomes(taken: tuple[Site, Done
     assert of(done, TWO) == of(first, TWO)
 
 
-def test_an_empty_directory_skips_and_says_what_is_missing(taken: tuple[Site, Done], tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["no xdist", "two workers"])
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("empty", "holds neither captures"), ("nowhere", "does not exist"), ("file", "is no directory")],
+)
+def test_a_place_that_can_never_be_replayed_is_a_usage_error(
+    taken: tuple[Site, Done], tmp_path: Path, name: str, problem: str, arguments: tuple[str, ...]
+) -> None:
     site, _ = taken
-    done = replay(site, tmp_path)
-    assert done.code == pytest.ExitCode.OK
-    assert set(done.outcomes.values()) == {"skipped"}
-    assert f"{tmp_path} holds neither captures" in done.stdout.replace("\n", " ")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    done = replay(site, tmp_path / name, *arguments)
+    assert done.code == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: --atom-replay: {tmp_path / name} {problem}" in done.stderr
+    assert not done.outcomes
+
+
+def test_a_lost_manifest_of_one_case_is_an_infra_error_of_its_tests_only(
+    taken: tuple[Site, Done], tmp_path: Path
+) -> None:
+    site, first = taken
+    saved = shutil.copytree((site.store / "latest").resolve(), tmp_path / "saved")
+    (saved / "captures" / TWO / "1" / "manifest.json").unlink()
+    done = replay(site, saved)
+    assert set(of(done, TWO).values()) == {"error"}
+    assert of(done, FOUR) == of(first, FOUR)
+    said = done.stdout.replace("\n", " ")
+    assert f"{saved / 'captures' / TWO / '1'} has no manifest.json: the capture of {TWO} is broken" in said
+
+
+@pytest.mark.parametrize("place", ["captures", "servers"])
+def test_an_interrupted_run_is_an_infra_error_with_its_reason(
+    taken: tuple[Site, Done], tmp_path: Path, place: str
+) -> None:
+    site, _ = taken
+    saved = tmp_path / "saved"
+    keys = [path.name for path in (site.store / "latest" / "servers").iterdir()]
+    for name in [TWO, FOUR] if place == "captures" else keys:
+        (saved / place / name).mkdir(parents=True)
+        (saved / place / name / "failed.json").write_text('{"problem": "the capture was interrupted"}')
+    done = replay(site, saved)
+    assert done.code == pytest.ExitCode.TESTS_FAILED
+    assert set(done.outcomes.values()) == {"error"}
+    assert "the capture was interrupted" in done.stdout
+
+
+def test_a_case_that_a_replay_lacks_is_an_error_where_gpus_are_required(taken: tuple[Site, Done]) -> None:
+    site, first = taken
+    done = replay(site, site.store / "latest" / "captures" / TWO, "--atom-require-gpu")
+    assert of(done, TWO) == of(first, TWO)
+    assert set(of(done, FOUR).values()) == {"error"}
+    assert "--atom-require-gpu: --atom-replay: " in done.stdout
+
+
+def test_neither_a_replay_nor_a_failed_launch_takes_latest_away(taken: tuple[Site, Done]) -> None:
+    site, _ = taken
+    before = (site.store / "latest").resolve()
+    replay(site, ".atomtrace/latest", "--atom-update-baselines=all")
+    shutil.copytree(site.folder, site.folder.parent / "other", symlinks=True, ignore_dangling_symlinks=True)
+    other = Site(site.folder.parent / "other")
+    try:
+        failed = other.run("-q", "-k", "router", env={"ATOMTRACE_SIM_FAULT": "die_loading"})
+    finally:
+        other.close()
+    assert set(failed.outcomes.values()) == {"error"}, failed.stdout
+    assert (site.store / "latest").resolve() == before
+    assert (other.store / "latest").resolve().name == before.name

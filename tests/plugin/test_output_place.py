@@ -28,7 +28,7 @@ def test_a_place_that_cannot_be_written_is_named_with_the_option(
     result.stdout.fnmatch_lines(
         [
             "*the output directory */file/below cannot be written: Not a directory*",
-            "*Name a place with room for traces (tens of MB a rank): --atom-output DIR*",
+            "*Name a place with room for traces (tens of MB a rank): --atom-output=DIR*",
         ]
     )
     result.stdout.no_fnmatch_line("*Traceback*")
