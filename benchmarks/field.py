@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import as_installed
+from pytest_atomtrace.trace.reader import has_scanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,9 +80,20 @@ def _ours() -> list[Contender]:
             environment = {**as_installed(_CACHE), "PYTHONPATH": str(_ROOT)}
             subprocess.run(_script("ours.py", "2")(traces), check=True, stdout=subprocess.DEVNULL, env=environment)
 
+    built = "" if has_scanner() else "the compiled scanner is not built, so these are the times of ours"
     return [
         Contender("ours, 1 process", _script("ours.py", "1"), prepare=without_index),
         Contender("ours, 2 processes", _script("ours.py", "2"), 2, prepare=without_index),
+        *(
+            Contender(
+                f"without the compiled scanner, {count} process{'es' * (count > 1)}",
+                _script("ours.py", "--plain", str(count)),
+                count,
+                prepare=without_index,
+                absent=built,
+            )
+            for count in (1, 2)
+        ),
         Contender("ours, second load", _script("ours.py", "1"), prepare=indexed),
         Contender("atomtrace summary, second load", summary, answers="summary", prepare=indexed),
     ]

@@ -23,7 +23,7 @@ from benchmarks.answers import judge
 from benchmarks.field import Contender, Sites, contenders, without_index
 from benchmarks.generate import SIZES, Size, write_trace
 from benchmarks.measure import FailedRunError, peak_bytes, timed
-from benchmarks.report import document
+from benchmarks.report import OWN, document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,7 +241,7 @@ def _measure(given: argparse.Namespace, work: Path) -> str:
 
 
 def _takes_part(contender: Contender, key: str, only: str) -> bool:
-    own = contender.name.startswith(("ours", "C++ floor", "atomtrace"))
+    own = contender.name.startswith(OWN)
     if key == "8xM":
         # The tools know one trace a run; times of eight in a row would say the same as L's.
         return own

@@ -1,4 +1,4 @@
-"""Ours: `ours.py JOBS TRACE...` prints the common answer, one entry per rank."""
+"""Ours: `ours.py [--plain] JOBS TRACE...` prints the common answer, one entry per rank; plain: without the scanner."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def _answer(rank: RankData) -> dict[str, object]:
 def main(arguments: list[str]) -> int:
     from pytest_atomtrace.trace.load import load
 
-    jobs, *paths = arguments
-    data = load({f"rank_{number}": Path(path) for number, path in enumerate(paths)}, jobs=int(jobs))
+    plain = arguments[0] == "--plain"
+    jobs, *paths = arguments[plain:]
+    data = load({f"rank_{number}": Path(path) for number, path in enumerate(paths)}, jobs=int(jobs), compiled=not plain)
     print(json.dumps([_answer(rank) for rank in data.ranks.values()]))
     return 0
 

@@ -96,6 +96,7 @@ class Examination:
     python: str
     packages: tuple[Package, ...]
     profilers: tuple[str, ...]
+    reader: str
     backend: str
     problems: tuple[str, ...]
 
@@ -122,6 +123,7 @@ def examine(settings: Settings, env: Mapping[str, str]) -> Examination:
         python=settings.atom_python,
         packages=packages,
         profilers=_profilers(root, packages),
+        reader=_reader(),
         backend=choice if isinstance(choice, str) else choice.name,
         problems=tuple(problems),
     )
@@ -238,6 +240,13 @@ def _profilers(root: Path, packages: tuple[Package, ...]) -> tuple[str, ...]:
                 if _PROFILER.fullmatch(path.name):
                     found[str(path.resolve())] = None
     return tuple(found)
+
+
+def _reader() -> str:
+    # Imported here: it brings numpy, which nothing else of a capture needs.
+    from pytest_atomtrace.trace.reader import has_scanner
+
+    return "compiled scanner" if has_scanner() else "Python (no compiler built the scanner: large traces take longer)"
 
 
 def _text(path: Path) -> str:

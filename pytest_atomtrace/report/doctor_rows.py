@@ -49,6 +49,7 @@ def doctor_lines(found: Examination, *, width: int) -> Iterator[Line]:
     rows = [("python", found.python)]
     rows += [(one.name, " at ".join(filter(None, (one.text, one.place))) or "not there") for one in found.packages]
     rows += [("profiler", path) for path in found.profilers] or [("profiler", "no library in ROCm or torch")]
+    rows.append(("traces by", found.reader))
     yield from facts(rows, width=width)
     yield "", ""
     yield from facts([("auto is", found.backend)], width=width)

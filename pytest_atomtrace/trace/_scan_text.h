@@ -16,12 +16,6 @@
 #include <emmintrin.h>
 #endif
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define WORDS 1
-#else
-#define WORDS 0
-#endif
-
 typedef const uint8_t *Place;
 
 /* SHORT: the text ends too early; ODD: no JSON, or JSON that is left to the Python reader; NO_MEMORY. */
@@ -111,36 +105,10 @@ static inline bool is_digit(uint8_t byte)
     return byte >= '0' && byte <= '9';
 }
 
-#if WORDS
-/* A byte that is a digit becomes its value. */
-static inline uint64_t digit_word(Place at)
-{
-    uint64_t word;
-    memcpy(&word, at, 8);
-    return word ^ 0x3030303030303030u;
-}
-
-/* How many of a word's first bytes are digits. */
-static inline unsigned digit_run(uint64_t word)
-{
-    /* A byte above 9 gets its top bit; a carry out of it only spoils bytes that follow. */
-    const uint64_t other = ((word + 0x7676767676767676u) | word) & 0x8080808080808080u;
-    return other ? (unsigned)__builtin_ctzll(other) >> 3 : 8;
-}
-#endif
 
 /* Past the digits at `at`. */
 static inline Place digits_skip(Place at, Place end)
 {
-#if WORDS
-    while (end - at >= 8) {
-        const unsigned run = digit_run(digit_word(at));
-        at += run;
-        if (run < 8) {
-            return at;
-        }
-    }
-#endif
     while (at < end && is_digit(*at)) {
         at++;
     }
@@ -152,27 +120,6 @@ static inline Place digits_end(Place at, Place end, uint64_t *value, size_t *cou
 {
     const Place start = at;
     uint64_t sum = 0;
-#if WORDS
-    static const uint64_t power[9] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
-    while (end - at >= 8) {
-        uint64_t word = digit_word(at);
-        const unsigned run = digit_run(word);
-        if (!run) {
-            break;
-        }
-        word <<= 8 * (8 - run);
-        word = word * 10 + (word >> 8);
-        word = ((word & 0x000000FF000000FFu) * 0x000F424000000064u +
-                ((word >> 16) & 0x000000FF000000FFu) * 0x0000271000000001u) >> 32;
-        sum = sum * power[run] + (word & 0xFFFFFFFFu);
-        at += run;
-        if (run < 8) {
-            *value = sum;
-            *count = (size_t)(at - start);
-            return at;
-        }
-    }
-#endif
     while (at < end && is_digit(*at)) {
         sum = sum * 10 + (uint64_t)(*at++ - '0');
     }

@@ -54,8 +54,8 @@ def build_rank(name: str, path: Path, events: RankEvents) -> RankData:
         annotation_mismatches=int(found.mismatches),
         text_bytes=events.text_bytes,
     )
-    del launch, gpu, calls, events  # their columns would otherwise outlive the figures' temporaries
     spans = [found.spans[number] for number in np.argsort(place).tolist()]
+    del launch, found, gpu, calls, events  # their columns would otherwise outlive the figures' temporaries
     data.steps = make_steps(data, spans)
     return data
 

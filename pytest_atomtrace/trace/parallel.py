@@ -18,6 +18,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pytest_atomtrace import errors
 from pytest_atomtrace.errors import TraceFileError
 from pytest_atomtrace.trace.build import build_rank
@@ -42,6 +44,7 @@ _PARALLEL_BYTES = 64 << 20
 _SHARED_BYTES = 8 << 20
 # A file of this size is inflated in a thread beside the scanner.
 _AHEAD_BYTES = 1 << 20
+_KEPT_BYTES = 16 << 20
 # A text below this is read as fast as its index.
 _INDEX_BYTES = 4 << 20
 # Two minutes in all.
@@ -139,6 +142,8 @@ def _events(path: Path, rank: str, processes: int, *, compiled: bool) -> RankEve
     """Read one file, in several processes if it is large enough to pay for their start."""
     # More than four gain little: every process inflates and cuts the whole text.
     processes = min(processes, 4)
+    if _size(path) >= _AHEAD_BYTES:
+        _prepare_allocator()
     if compiled and has_scanner():
         # Two threads do what processes would, for neither holds the interpreter lock.
         return read_rank(path, rank=rank, threads=processes > 1 and _size(path) >= _AHEAD_BYTES)
@@ -165,6 +170,15 @@ def _events(path: Path, rank: str, processes: int, *, compiled: bool) -> RankEve
     merged = merge_shares(shares)
     # Shares that did not cut alike met a text on which cheap cuts fail; one process proves all of its own.
     return merged if merged is not None and merged.event_count else read_rank(path, rank=rank, compiled=compiled)
+
+
+def _prepare_allocator() -> None:
+    """Free a large block, so that glibc keeps smaller ones for the next use.
+
+    It gives every block beyond a limit back to the system, which must then clear its pages anew: half the time
+    of attributing a large trace. The limit follows the largest block that was ever freed.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)
 
 
 def _caught(path: Path, rank: str, *, processes: int = 1, compiled: bool = True) -> RankData | TraceFileError:

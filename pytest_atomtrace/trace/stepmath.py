@@ -37,11 +37,10 @@ class StepFigures:
 
 
 def clipped_ends(start: _I64, end: _I64, stream: _I32) -> _I64:
-    """Ends cut back to the next start on the same stream, for rows sorted by start.
+    """Ends cut back to the next start on the same stream, for rows sorted by start; `end` itself is changed.
 
     One stream runs one kernel at a time; an overlap there is an artifact and the earlier kernel gives way.
     """
-    clipped = np.array(end, np.int64)
     following: dict[int, int] = {}
     # From the end, by parts that fit the cache: each needs the first start after it on every stream.
     for high in range(len(start), 0, -_BATCH_ROWS):
@@ -51,9 +50,9 @@ def clipped_ends(start: _I64, end: _I64, stream: _I32) -> _I64:
             rows = np.flatnonzero(part == number) + low
             starts = start[rows]
             limit = np.append(starts[1:], following.get(number, _FOREVER))
-            clipped[rows] = np.minimum(end[rows], limit)
+            end[rows] = np.minimum(end[rows], limit)
             following[number] = int(starts[0])
-    return clipped
+    return end
 
 
 def distinct(stream: _I32 | _I64) -> _I64:
@@ -95,7 +94,7 @@ def step_figures(step: _I32, start: _I64, dur: _I64, stream: _I32, count: int) -
     """Figures of `count` steps from kernel rows sorted by start; rows with step -1 only clip others."""
     right = clipped_ends(start, start + dur, stream)
     figures = StepFigures(*(np.zeros(count, np.int64) for _ in range(7)))
-    rows = np.flatnonzero(step >= 0)
+    rows = np.flatnonzero(step >= 0).astype(np.int32)
     group = step[rows]
     if not len(rows):
         return figures
