@@ -66,13 +66,22 @@ class AtomTraceError(Exception):
 class ConfigError(AtomTraceError):
     """A marker, spec, option or ini value is wrong.
 
-    `where` names the source ("marker at perf_specs/test_x.py:14", "--atom-backend"), `problem` the fault.
+    `where` names the source ("marker at perf_specs/test_x.py:14", "--atom-backend"), `problem` the fault;
+    `problems` are its parts where several things are wrong at once.
     """
 
     def __init__(self, problem: str, where: str = "") -> None:
         super().__init__(problem, where)
         self.problem = problem
         self.where = where
+        self.problems: tuple[str, ...] = (problem,)
+
+    @classmethod
+    def of_all(cls, problems: Sequence[str]) -> ConfigError:
+        """One error of several problems: kept apart, since a sentence may hold the "; " that joins them."""
+        error = ConfigError("; ".join(problems))
+        error.problems = tuple(problems)
+        return error
 
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}" if self.where else self.problem

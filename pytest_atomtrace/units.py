@@ -12,7 +12,15 @@ from typing import Final
 
 from pytest_atomtrace.errors import ConfigError
 
-__all__ = ["format_bytes", "format_duration", "format_seconds", "parse_duration_ns", "parse_share", "parse_size"]
+__all__ = [
+    "format_bytes",
+    "format_duration",
+    "format_seconds",
+    "parse_duration_ns",
+    "parse_least_share",
+    "parse_share",
+    "parse_size",
+]
 
 _NS_PER: Final = {
     "ns": 1,
@@ -64,6 +72,21 @@ def parse_share(text: object, *, where: str = "") -> float:
     if match is None:
         raise ConfigError(f'{text!r} is not a share like "5 %" or "0.5%"', where)
     return float(Decimal(match["number"]) / 100)
+
+
+def parse_least_share(text: object, *, where: str = "") -> float:
+    """Read a share that something must at least have: above 0 % (which always holds), at most 100 %.
+
+    Raises:
+        ConfigError: not a percentage, or one that nothing or everything has.
+
+    """
+    share = parse_share(text, where=where)
+    if share > 1:
+        raise ConfigError(f"{text!r} can never be reached; the most is 100 %", where)
+    if not share:
+        raise ConfigError(f"{text!r} always holds; give the share to keep", where)
+    return share
 
 
 def parse_size(text: object, *, where: str = "") -> int:

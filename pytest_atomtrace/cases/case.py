@@ -86,7 +86,7 @@ class Case:
                 object.__setattr__(self, name, tuple(arguments))
         problems = _problems(self)
         if problems:
-            raise ConfigError("; ".join(problems))
+            raise ConfigError.of_all(problems)
 
     def __repr__(self) -> str:
         """The name; environment and arguments may hold tokens, and pytest prints what it finds in a failing test."""

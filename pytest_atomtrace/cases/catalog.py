@@ -9,6 +9,7 @@ model's and the variant's. A bare list of models (the older form) has no default
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
 from itertools import product
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from pytest_atomtrace.cases.matrix import expand
+from pytest_atomtrace.cases.matrix import MAX_CASES, expand, too_many
 from pytest_atomtrace.cases.specs.problems import meant
 from pytest_atomtrace.errors import ConfigError
 
@@ -149,10 +150,10 @@ class Variant:
         """Everything of a case but the load.
 
         Raises:
-            ConfigError: the texts are no shell words, or a line of the environment has no value.
+            ConfigError: the texts are no shell words, an argument or a line of the environment lacks its value.
 
         """
-        fields = _server_fields(_words(self.args, f"{self.display}: server arguments"))
+        fields = _server_fields(_words(self.args, f"{self.display}: server arguments"), self.display)
         fields["model"] = self.path
         fields["env"] = _environment(self.env_vars, self.display)
         bench = _words(self.bench_args, f"{self.display}: bench_args")
@@ -217,6 +218,8 @@ class Catalog:
                 raise ConfigError(_nothing_left(variant, loads))
             for load in inside:
                 found.update(dict.fromkeys(expand({**variant.fields(), **rest, **load})))
+                if len(found) > MAX_CASES:
+                    raise ConfigError(f"{model} {too_many(len(found))} and more")
         return tuple(found)
 
     def _chosen(self, model: str, labels: Sequence[str] | None) -> list[Variant]:
@@ -253,6 +256,9 @@ def _loads(variant: Variant, asked: Mapping[str, object]) -> Iterator[dict[str, 
         if scenario is not None:
             own = {"isl": scenario.isl, "osl": scenario.osl, "conc": list(scenario.conc), "range_ratio": scenario.ratio}
         axes = [_listed(asked.get(name, own.get(name))) for name in _OF_SCENARIO]
+        number = math.prod(len(axis) for axis in axes)
+        if number > MAX_CASES:
+            raise ConfigError(f"{variant.display} {too_many(number)}")
         for values in product(*axes):
             load = dict(zip(_OF_SCENARIO, values, strict=True))
             if load not in seen:
@@ -279,10 +285,10 @@ def _words(text: str, what: str) -> list[str]:
         raise ConfigError(f"{what} are no shell words ({error}): {text!r}") from None
 
 
-def _server_fields(words: Sequence[str]) -> dict[str, object]:
+def _server_fields(words: Sequence[str], display: str) -> dict[str, object]:
     fields: dict[str, object] = {}
     rest: list[str] = []
-    pending = ""
+    pending = last = ""
     for word in words:
         if pending:
             fields[pending] = int(word) if word.isdecimal() else word
@@ -297,7 +303,9 @@ def _server_fields(words: Sequence[str]) -> dict[str, object]:
         elif equals:
             fields[name] = int(value) if value.isdecimal() else value
         else:
-            pending = name
+            pending, last = name, word
+    if pending:
+        raise ConfigError(f"{display}: the server arguments end with {last}, which takes a value: {shlex.join(words)}")
     fields["server_args"] = rest
     return fields
 
@@ -346,6 +354,8 @@ def load_catalog(path: Path) -> Catalog:
             file = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"no catalog of models: {error}", str(path)) from None
+    if not file.models:
+        raise ConfigError("the catalog lists no models", str(path))
     return Catalog(path, [_variant(file, model, row) for model in file.models for row in _rows(model)])
 
 

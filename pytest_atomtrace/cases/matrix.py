@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Final
 
 from pytest_atomtrace.cases.case import Case, refuse_equal_slugs
 from pytest_atomtrace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["FIELDS", "advice", "expand", "field_table", "merge", "unknown_keys"]
+__all__ = ["FIELDS", "MAX_CASES", "advice", "expand", "field_table", "merge", "too_many", "unknown_keys"]
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Case))
 
 _LIST_FIELDS = {"server_args", "bench_args"}
+# ATOM's whole catalog has some hundred cells; each case is a server's warm-up and a capture of minutes.
+MAX_CASES: Final = 1000
 
 
 def merge(layers: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -38,24 +41,41 @@ def expand(fields: Mapping[str, object]) -> tuple[Case, ...]:
     problems = unknown_keys(fields)
     if "model" not in fields:
         problems.append("model is missing")
-    axes: list[list[tuple[str, object]]] = []
+    axes: dict[str, list[object]] = {}
     for name in FIELDS:
         if name in fields:
             values, problem = _values(name, fields[name])
-            axes.append([(name, value) for value in values])
             problems += [problem] * bool(problem)
-    if problems:
-        raise ConfigError("; ".join(problems))
+            if not problem:
+                axes[name] = values
+    number = math.prod(len(values) for values in axes.values())
+    if number > MAX_CASES:
+        long = " x ".join(f"{len(values)} {name}" for name, values in axes.items() if len(values) > 1)
+        problems.append(f"{too_many(number)} ({long})")
+    # What multiplies to no matrix is still looked at field by field: one mistake must not hide the others.
+    rows = _one_by_one(axes) if problems else itertools.product(*([(n, v) for v in vs] for n, vs in axes.items()))
+    found = dict.fromkeys(problems)
     cases: list[Case] = []
-    for combination in itertools.product(*axes):
+    for row in rows:
         try:
-            cases.append(Case(**dict(combination)))  # type: ignore[arg-type]  # Case checks each value itself
+            cases.append(Case(**dict(row)))  # type: ignore[arg-type]  # Case checks each value itself
         except ConfigError as error:
-            problems += [p for p in error.problem.split("; ") if p not in problems]
-    if problems:
-        raise ConfigError("; ".join(problems))
+            found.update(dict.fromkeys(error.problems))
+    if found:
+        raise ConfigError.of_all(list(found))
     refuse_equal_slugs(cases)
     return tuple(cases)
+
+
+def too_many(number: int) -> str:
+    """The sentence that refuses `number` cases."""
+    return f"makes {number:,} cases, at most {MAX_CASES:,} are allowed: list fewer values"
+
+
+def _one_by_one(axes: Mapping[str, Sequence[object]]) -> Iterator[tuple[tuple[str, object], ...]]:
+    for name, values in axes.items():
+        for value in values:
+            yield ((name, value),) if name == "model" else (("model", "any"), (name, value))
 
 
 def unknown_keys(fields: Mapping[str, object]) -> list[str]:
@@ -85,6 +105,8 @@ def _values(name: str, value: object) -> tuple[list[object], str]:
         values = list(value) if isinstance(value, (list, tuple)) else [value]
     if many and not values:
         return [], f"{name} is an empty list: no case would be left"
+    if len(values) > MAX_CASES:
+        return [], f"{name} {too_many(len(values))}"
     for index, item in enumerate(values):
         if item in values[:index]:
             return [], f"{name} lists {item!r} twice"

@@ -49,7 +49,10 @@ def catalog(arguments: argparse.Namespace, screen: Screen) -> Answer:  # noqa: A
 
         known = dict.fromkeys(one.prefix for one in found.variants)
         raise ConfigError(f"the catalog has no model {arguments.model!r}{meant(arguments.model, known)}", "--model")
-    rows = [_variant_row(one) for one in chosen]
+    try:
+        rows = [_variant_row(one) for one in chosen]
+    except ConfigError as error:
+        raise ConfigError(error.problem, str(found.path)) from None
     totals = {
         "models": len({one.prefix for one in chosen}),
         "variants": len(chosen),

@@ -59,7 +59,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         in_catalog = any(mark.name == "atom_catalog" for _, mark in found)
         cases = _from_catalog(merge(layers), metafunc.config) if in_catalog else expand(merge(layers))
     except ConfigError as error:
-        for problem in [str(error)] if error.where else error.problem.split("; "):
+        for problem in [str(error)] if error.where else error.problems:
             state.mistakes.add(f"{name}: {problem}", nodeid=definition.nodeid, where=where)
         return
     if cases is None:

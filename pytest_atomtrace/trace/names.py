@@ -15,6 +15,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.trace.backtracking import nested_repeat
 from pytest_atomtrace.trace.mangled import MangledName, read_mangled
 
 if TYPE_CHECKING:
@@ -246,13 +247,20 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read a pattern; an empty one or a broken regular expression raises ValueError."""
+        """Read a pattern; an empty one, or a broken or endless regular expression, raises ValueError."""
         stripped = text.strip()
         if stripped.startswith("re:"):
             try:
-                return cls(stripped, "regex", re.compile(stripped[3:].strip()))
+                compiled = re.compile(stripped[3:].strip())
             except re.error as error:
                 raise ValueError(f"{text!r} is no regular expression: {error}") from error
+            nested = nested_repeat(compiled.pattern)
+            if nested:
+                raise ValueError(
+                    f"{text!r} repeats {nested!r}, whose length varies: matching may take hours; use one repeat of a "
+                    r"set of characters, such as [\w:]*"
+                )
+            return cls(stripped, "regex", compiled)
         if not stripped:
             raise ValueError("a name pattern may not be empty")
         if _GLOB.search(stripped):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError
-from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
+from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_least_share
 from pytest_atomtrace.verdicts.bench import Bench, bench_of
 from pytest_atomtrace.verdicts.evidence import block
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict
@@ -79,15 +79,18 @@ def _limits_of(figure: str, budget: object) -> Iterator[Limit]:
         match = _RATE.fullmatch(budget.strip()) if isinstance(budget, str) else None
         if match is None:
             raise ConfigError(f'{budget!r} is not a throughput like "1500 tok/s" (output tokens)', figure)
-        yield Limit(figure, "", float(match["number"].replace(",", "")), f">= {match['number']} tok/s")
+        rate = float(match["number"].replace(",", ""))
+        if not rate:
+            raise ConfigError("0 tok/s always holds; give the throughput to keep", figure)
+        yield Limit(figure, "", rate, f">= {match['number']} tok/s")
     elif figure == "completed":
-        yield Limit(figure, "", parse_share(budget, where=figure), f">= {budget}")
+        yield Limit(figure, "", parse_least_share(budget, where=figure), f">= {budget}")
     elif figure == "acceptance":
         match = _LENGTH.fullmatch(budget.strip()) if isinstance(budget, str) else None
         if match is not None:
             yield Limit("acceptance length", "", float(match["number"]), f">= {match['number']} tok/fwd")
         else:
-            yield Limit("acceptance rate", "", parse_share(budget, where=figure), f">= {budget}")
+            yield Limit("acceptance rate", "", parse_least_share(budget, where=figure), f">= {budget}")
     else:
         known = ", ".join((*TIMES, "throughput", "completed", "acceptance"))
         raise ConfigError(f"{figure!r} is no figure of the workload ({known})")

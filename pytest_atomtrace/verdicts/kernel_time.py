@@ -12,11 +12,11 @@ from pytest_atomtrace.errors import ConfigError, InsufficientStepsError
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.families import FAMILIES, family
 from pytest_atomtrace.trace.intervals import union_length
-from pytest_atomtrace.trace.names import Pattern
 from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
 from pytest_atomtrace.verdicts.evidence import block, count_of, listed, shown, step_time_text
 from pytest_atomtrace.verdicts.occurrences import matching_ids
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
+from pytest_atomtrace.verdicts.question import parse_pattern
 from pytest_atomtrace.verdicts.steps import Timing
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _line(one: _Measured) -> str:
 
 def _wanted(rank: RankData, name: str) -> np.ndarray:
     if not name.startswith(FAMILY):
-        return matching_ids(rank, Pattern.parse(name))
+        return matching_ids(rank, parse_pattern(name))
     asked = name.removeprefix(FAMILY)
     if asked not in FAMILIES:
         close = difflib.get_close_matches(asked, FAMILIES, n=1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InsufficientStepsError
 from pytest_atomtrace.trace.metrics import gpu_use, launch_cost
-from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
+from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_least_share
 from pytest_atomtrace.verdicts.evidence import block, count_of, on_ranks
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 
@@ -36,11 +36,11 @@ def gpu_busy(trace: TraceView, kind: str, *, at_least: str) -> Verdict:
     """Judge the share of a steady run in which some kernel runs, on the least busy rank.
 
     Raises:
-        ConfigError: `at_least` is no share.
+        ConfigError: `at_least` is no share, or one that always or never holds.
         InconclusiveError: times cannot be believed, too few steady steps.
 
     """
-    limit = parse_share(at_least, where="at_least")
+    limit = parse_least_share(at_least, where="at_least")
     trace.require("times")
     trace.require_kind(kind)
     uses = {rank.name: _steady_run(trace, rank, kind, 0) for rank in trace.data.ranks.values()}

@@ -12,6 +12,7 @@ from pytest_atomtrace.trace.names import Pattern, short_name
 from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, step_rows
 from pytest_atomtrace.verdicts.occurrences import matching_ids, occurrences
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.question import parse_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def kernel_order(trace: TraceView, names: Sequence[str], *, during: str, ranks: 
     """
     if isinstance(names, str) or len(names) < 2:
         raise ConfigError(f"an order needs a list of at least two names, got {names!r}")
-    patterns = [Pattern.parse(name) for name in names]
+    patterns = [parse_pattern(name) for name in names]
     trace.require("steps")
     trace.require_kind(during)
     selected = trace.select_ranks(ranks)

@@ -187,6 +187,8 @@ def absent(trace: TraceView, question: Question) -> Verdict:
     trace.require("steps" if question.during else "counts")
     ranks = trace.select_ranks(question.ranks)
     phases = trace.phases_of(question.during)
+    if question.during is not None:
+        trace.require_steps_of(question.during)
     seen = occurrences(ranks, pattern)
     check = f"not called {question.text}"
     layers = (question.layer,) if question.layer else ("kernel", "memory", "op")

@@ -12,10 +12,26 @@ from pytest_atomtrace.verdicts.evidence import listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LAYERS", "Question"]
+__all__ = ["LAYERS", "Question", "parse_pattern"]
 
 # In the order in which a question without a layer prefers them: GPU work first.
 LAYERS = ("kernel", "op", "annotation", "memory")
+
+
+def parse_pattern(name: object) -> Pattern:
+    """Read a name pattern.
+
+    Raises:
+        ConfigError: it is empty, no text, or a broken regular expression.
+
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"a name pattern is text, got {name!r}")
+    try:
+        return Pattern.parse(name)
+    except ValueError as error:
+        # Without the cause: what Python's parser of expressions did is 300 lines that help nobody.
+        raise ConfigError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,11 @@ class Question:
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
                 raise ConfigError(f"{key} must be a whole number, got {value!r}")
-        pattern = Pattern.parse(self.name)
+            if value == 0:
+                raise ConfigError(
+                    f"{key}=0 asks for absence: say not_called (assert_kernel_not_called), with an example"
+                )
+        pattern = parse_pattern(self.name)
         if self.example is not None and not pattern.matches(self.example):
             raise ConfigError(
                 f"the pattern {self.name!r} does not match its own example {self.example!r}: it would be absent "

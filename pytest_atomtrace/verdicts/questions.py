@@ -12,6 +12,7 @@ from pytest_atomtrace.cases.specs.words import BASELINE_METRICS
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.trace.families import FAMILIES
 from pytest_atomtrace.trace.names import Pattern
+from pytest_atomtrace.units import parse_least_share
 from pytest_atomtrace.verdicts.question import Question
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def _check(method: str, first: str | tuple[str, ...] | None, arguments: Mapping[
         per_ktok = arguments.get("metric") == "prefill_per_ktok"
         if per_ktok and (first != "prefill" or "mean" not in arguments):
             raise ConfigError("prefill_per_ktok is one figure a window: a mean of prefill")
+    elif method == "assert_gpu_busy":
+        parse_least_share(arguments.get("at_least"))
     elif method == "assert_bench":
         from pytest_atomtrace.verdicts.bench_budgets import parse_limits
 

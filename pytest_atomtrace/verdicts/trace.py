@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.trace.load import load
 from pytest_atomtrace.verdicts import (
     agreement,
@@ -249,6 +250,9 @@ class Trace(TraceView):
 
         """
         __tracebackhide__ = True
+        asked: object = metrics  # specs bring values of any type
+        if asked is not None and not (isinstance(asked, (list, tuple)) and all(isinstance(one, str) for one in asked)):
+            raise ConfigError(f"metrics must be a list of names, got {metrics!r}")
         launches = self._launches
         if launches is None:
             launches = SingleWindow(self, Path(self.settings.baselines))

@@ -11,6 +11,7 @@ import numpy as np
 from pytest_atomtrace.errors import ConfigError, NoStepsError, UnhealthyTraceError
 from pytest_atomtrace.settings import Settings
 from pytest_atomtrace.trace.data import PHASES, RankData, Step, TraceData
+from pytest_atomtrace.trace.labels import KINDS
 from pytest_atomtrace.trace.names import Pattern, nearest, short_name
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.verdicts.capture_findings import capture_findings
@@ -33,6 +34,8 @@ __all__ = ["RankTrace", "TraceView"]
 
 # What a phase asked for by `during=` covers; any other word is a phase of its own.
 COMBINED = {"iteration": ("decode", "sample", "draft")}
+# What a question about steps of whatever kind calls them.
+ANY_LABELLED = "labelled"
 # Kinds whose few steps are all counted: a prefill phase seldom has runs of equal steps, and a count needs none.
 RUNS = ("decode", "eager_decode", "draft")
 
@@ -187,12 +190,30 @@ class TraceView:
         """Refuse a question about steps that no rank has.
 
         Raises:
+            ConfigError: there is no such kind at all, in no trace.
             NoStepsError: naming the kinds that were seen.
 
         """
+        if kind not in (*KINDS, ANY_LABELLED):
+            close = difflib.get_close_matches(str(kind), KINDS, n=1)
+            mean = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{kind!r} is no kind of step ({', '.join(KINDS)}){mean}")
         seen = {step.kind for rank in self.data.ranks.values() for step in rank.steps}
         if kind not in seen:
             raise NoStepsError(kind, sorted(seen))
+
+    def require_steps_of(self, during: str) -> None:
+        """Refuse to call something absent from a phase whose steps the trace does not have.
+
+        Phases that are not made of labelled steps (``other``, ``unattributed``, ``sample``) ask for none.
+
+        Raises:
+            NoStepsError: naming the kinds that were seen.
+
+        """
+        kind = COMBINED[during][0] if during in COMBINED else during
+        if kind in KINDS:
+            self.require_kind(kind)
 
     def phases_of(self, during: str | None) -> frozenset[str] | None:
         """The phases that `during` covers, None for all.
@@ -221,7 +242,11 @@ class TraceView:
         """
         if ranks in ("all", "any"):
             return list(self.data.ranks.values())
-        names = [ranks] if isinstance(ranks, str) else list(ranks)
+        asked: object = ranks  # specs bring values of any type
+        named = asked if isinstance(asked, (list, tuple)) else (asked,)
+        names = [name for name in named if isinstance(name, str)]
+        if len(names) < len(named):
+            raise ConfigError(f"ranks={ranks!r}: ranks are named by text; there are {', '.join(self.data.ranks)}")
         missing = [name for name in names if name not in self.data.ranks]
         if missing or not names:
             there = ", ".join(self.data.ranks)

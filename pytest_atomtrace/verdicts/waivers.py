@@ -40,7 +40,10 @@ class Waiver:
 
     def fits(self, check: str, case: str) -> bool:
         """Whether it is about this check of this case."""
-        return fnmatchcase(check, self.check) and fnmatchcase(case, self.case)
+        # A name pasted from a report may hold brackets, which a glob would read as a set of letters.
+        return (check == self.check or fnmatchcase(check, self.check)) and (
+            case == self.case or fnmatchcase(case, self.case)
+        )
 
     def expired(self, today: dt.date) -> bool:
         """Whether its last day is over."""
@@ -126,6 +129,8 @@ def _faults(node: Node) -> Iterator[str]:
     for name in _FIELDS:
         if not values.get(name):
             yield f"{name} is missing; a waiver without one is a check that nobody misses"
+    for repeated in node.repeated:
+        yield f"{repeated[0]} is given twice (again in line {repeated[1].line}); only one of them would count"
     for name in node.pairs:
         if name not in _FIELDS:
             yield f"{name!r} is none of {', '.join(_FIELDS)}"

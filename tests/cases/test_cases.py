@@ -146,3 +146,26 @@ def test_advice_names_what_is_seldom_meant() -> None:
 def test_every_field_is_documented() -> None:
     assert [name for name, _, _ in field_table()] == [f.name for f in dataclasses.fields(Case)]
     assert all(doc for _, _, doc in field_table())
+
+
+def test_too_many_cases_are_refused_before_they_are_made() -> None:
+    many = list(range(2, 62))
+    with pytest.raises(ConfigError, match=r"makes 216,000 cases, at most 1,000 are allowed.*60 isl x 60 osl x 60 conc"):
+        expand({"model": "m", "isl": many, "osl": many, "conc": many})
+    with pytest.raises(ConfigError, match=r"conc makes 50,000 cases"):
+        expand({"model": "m", "conc": list(range(1, 50_001))})
+    assert len(expand({"model": "m", "isl": list(range(1, 101)), "conc": list(range(1, 11))})) == 1000
+
+
+def test_one_mistake_does_not_hide_the_others_of_a_mark() -> None:
+    with pytest.raises(ConfigError) as caught:
+        expand({"model": "m", "conc": [], "isl": -3, "osl": [0, 64], "cnc": 3})
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["unknown", "conc", "isl", "osl"]
+
+
+def test_a_sentence_with_a_semicolon_is_one_problem() -> None:
+    with pytest.raises(ConfigError) as caught:
+        expand({"model": "m", "profiler_more": True, "osl": 1024})
+    (problem,) = caught.value.problems
+    assert problem.endswith("run out of memory; use osl=32 and a smaller conc")
+    assert pickle.loads(pickle.dumps(caught.value)).problems == (problem,)

@@ -232,7 +232,12 @@ def test_mistakes_of_specs_and_of_marks_are_one_message(place: pytest.Pytester) 
 
 
 @pytest.mark.parametrize(
-    ("mark", "says"), [("extar", "'extar' not found in `markers`"), ("not a word", "is no name of a mark")]
+    ("mark", "says"),
+    [
+        ("extar", "'extar' not found in `markers`"),
+        ("not a word", "is no name of a mark"),
+        ("__class__", "'__class__' is no name of a mark"),
+    ],
 )
 def test_a_mark_that_nobody_registered_is_a_mistake(place: pytest.Pytester, mark: str, says: str) -> None:
     (place.path / FILE).write_text(f"case: {{model: m}}\nlaunch:\n  mean: 1 s\n  marks: [{mark}]\n")

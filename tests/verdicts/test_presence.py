@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace import ConfigError, InconclusiveError, InsufficientStepsError, Trace, load_trace
+from pytest_atomtrace import (
+    ConfigError,
+    InconclusiveError,
+    InsufficientStepsError,
+    NoStepsError,
+    Trace,
+    load_trace,
+)
 from tests.traces import LAYERS, Recipe, write_ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -136,3 +144,50 @@ def test_kernel_tables_count_by_phase_and_rank(tmp_path: Path) -> None:
     assert row.by_rank == {"rank_0": 41 * LAYERS, "rank_1": 41 * LAYERS}
     assert row.total_ns == 2 * (40 * LAYERS * 10_000 + LAYERS * 30_000)
     assert 0.3 < row.share <= 1.0 or row.share == 1.0
+
+
+def test_absence_from_steps_that_the_trace_has_not_is_inconclusive(tmp_path: Path) -> None:
+    with pytest.raises(NoStepsError, match="The trace has no draft step"):
+        trace_of(tmp_path).assert_kernel_not_called("flydsl*", during="draft", example="flydsl_moe1_x")
+
+
+@pytest.mark.parametrize("limit", ["per_step", "exactly", "at_least"])
+def test_a_count_of_zero_is_refused_with_what_to_write(tmp_path: Path, limit: str) -> None:
+    with pytest.raises(ConfigError, match=f"{limit}=0 asks for absence: say not_called"):
+        trace_of(tmp_path).assert_kernel_called("zzz_typo*", during="decode", **{limit: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "re:(", 3])
+def test_a_name_that_is_no_pattern_is_a_wrong_question(tmp_path: Path, name: str) -> None:
+    trace = trace_of(tmp_path)
+    questions: tuple[Callable[[], None], ...] = (
+        lambda: trace.assert_kernel_called(name),
+        lambda: trace.assert_kernel_not_called(name),
+        lambda: trace.assert_kernel_order([name, "attention_kernel"]),
+    )
+    for ask in questions:
+        with pytest.raises(ConfigError) as caught:
+            ask()
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_ranks_that_are_no_names_are_a_wrong_question(tmp_path: Path) -> None:
+    trace = trace_of(tmp_path)
+    for ranks in ([3], 3):
+        with pytest.raises(ConfigError, match="ranks are named by text; there are rank_0, rank_1"):
+            trace.assert_kernel_called("attention_kernel", ranks=ranks)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metrics", [[3], 3, "families"])
+def test_metrics_that_are_no_list_of_names_are_a_wrong_question(tmp_path: Path, metrics: list[str]) -> None:
+    with pytest.raises(ConfigError, match="metrics must be a list of names"):
+        trace_of(tmp_path).assert_no_regression(metrics=metrics)
+
+
+def test_a_word_that_is_no_kind_of_step_is_a_wrong_question_and_a_kind_not_seen_is_no_answer(tmp_path: Path) -> None:
+    trace = trace_of(tmp_path)
+    with pytest.raises(ConfigError, match=r"'decod' is no kind of step .*did you mean 'decode'"):
+        trace.assert_step_time("decod", p50="1 s")
+    with pytest.raises(NoStepsError):
+        trace.assert_step_time("draft", p50="1 s")

@@ -84,3 +84,15 @@ def test_an_empty_file_waives_nothing() -> None:
 def test_a_file_that_is_no_list_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"w\.yaml: waivers are a list"):
         parse_waivers(b"check: x\n", "w.yaml")
+
+
+def test_a_check_name_pasted_from_a_report_fits_itself_whatever_brackets_it_holds() -> None:
+    name = "called re:gemm_[0-9]+zz"
+    pasted = parse_waivers(TEXT.replace("no regression*", f'"{name}"').encode(), "w.yaml")
+    failed = Verdict(name, Outcome.FAIL, "no.")
+    assert waived(failed, "DeepSeek-R1-tp8", pasted, LAST_DAY).outcome is Outcome.PASS
+
+
+def test_a_key_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"w\.yaml:2: owner is given twice \(again in line 7\)"):
+        parse_waivers((TEXT + "  owner: somebody else\n").encode(), "w.yaml")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.specs.problems import Problems
 
-__all__ = ["decode", "described", "got", "keys_of", "refuse_odd_keys"]
+__all__ = ["decode", "described", "got", "keys_of", "refuse_odd_keys", "refuse_repeated_keys"]
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 _READERS: Final[dict[str, Callable[[object], object]]] = {"duration": parse_duration_ns, "share": parse_share}
@@ -48,9 +48,7 @@ def keys_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 
 def refuse_odd_keys(node: Mapping, known: tuple[str, ...], path: str, problems: Problems) -> None:
     """Record keys used twice, keys that are no words, and unknown keys with what was probably meant."""
-    for key, place in node.repeated:
-        first = node.pairs[key][0]
-        problems.add(place, _joined(path, key), f"the key {key!r} is there already, in line {first.line}")
+    refuse_repeated_keys(node, path, problems)
     odd = {key for key, _ in node.odd_keys}
     for key, place in node.odd_keys:
         problems.add(place, path, f"the key {key} is no word to YAML; quote it if it is meant")
@@ -62,6 +60,12 @@ def refuse_odd_keys(node: Mapping, known: tuple[str, ...], path: str, problems: 
             isinstance(source, Sequence) and all(isinstance(one, Mapping) for one in source.items)
         ):
             problems.add(source.place, _joined(path, "<<"), f"only mappings can be merged, got {got(source)}")
+
+
+def refuse_repeated_keys(node: Mapping, path: str, problems: Problems) -> None:
+    """Record keys used twice: YAML would keep the last one and drop what the first one asked."""
+    for key, place, first in node.repeated:
+        problems.add(place, _joined(path, key), f"the key {key!r} is there already, in line {first.line}")
 
 
 @lru_cache(maxsize=64)
@@ -99,7 +103,7 @@ def _value(node: Node, kind: inspect.Type, path: str, problems: Problems) -> obj
 
 
 def _read(node: Node, reader: Callable[[object], object], path: str, problems: Problems) -> object:
-    if not isinstance(node, Scalar):
+    if not isinstance(node, Scalar) or node.value is None:
         problems.add(node.place, path, f"expected a value with its unit, got {got(node)}")
         return None
     value = node.text if isinstance(node.value, (int, float)) else node.value
@@ -112,7 +116,7 @@ def _read(node: Node, reader: Callable[[object], object], path: str, problems: P
 
 def _fits(node: Node, kind: inspect.Type) -> bool:
     if isinstance(kind, inspect.Metadata):
-        return isinstance(node, Scalar) if kind.extra else _fits(node, kind.type)
+        return isinstance(node, Scalar) and node.value is not None if kind.extra else _fits(node, kind.type)
     if isinstance(kind, inspect.UnionType):
         return any(_fits(node, one) for one in kind.types)
     if isinstance(kind, (inspect.StructType, inspect.DictType)):
@@ -124,8 +128,7 @@ def _fits(node: Node, kind: inspect.Type) -> bool:
     value = node.value
     if isinstance(kind, inspect.BoolType):
         return isinstance(value, bool)
-    if isinstance(kind, inspect.NoneType):
-        return value is None
+    # No NoneType: null stands for "not given" inside, in a file it is a value that somebody forgot to write.
     if isinstance(kind, inspect.IntType):
         return isinstance(value, int) and not isinstance(value, bool)
     if isinstance(kind, inspect.FloatType):
@@ -163,7 +166,8 @@ def _dict(node: Mapping, kind: inspect.DictType, path: str, problems: Problems) 
 def _list(node: Sequence, kind: inspect.ListType, path: str, problems: Problems) -> object:
     least = kind.min_length or 0
     if len(node.items) < least:
-        problems.add(node.place, path, f"expected at least {least} values, got {len(node.items)}")
+        what = "the list is empty" if not node.items else f"expected at least {least} values, got {len(node.items)}"
+        problems.add(node.place, path, what)
     return [_value(child, kind.item_type, f"{path}[{index}]", problems) for index, child in enumerate(node.items)]
 
 

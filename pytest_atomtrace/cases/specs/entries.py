@@ -7,7 +7,7 @@ from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_atomtrace.cases.specs.decode import decode, got
+from pytest_atomtrace.cases.specs.decode import decode, got, refuse_repeated_keys
 from pytest_atomtrace.cases.specs.grammar import SECTIONS, Assertion, Entry, Section
 from pytest_atomtrace.cases.specs.problems import meant
 from pytest_atomtrace.cases.specs.words import STEP_KINDS, id_safe
@@ -47,6 +47,8 @@ class Checks:
         self._judge = judge
         self._checks: list[Check] = []
         self._same: dict[tuple[object, ...], int] = {}
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
 
     def read(self, root: Mapping) -> tuple[Check, ...]:
         """All checks, in the order of the document."""
@@ -68,9 +70,9 @@ class Checks:
         elif not isinstance(node, Mapping):
             self._problems.add(node.place, path, f"expected a mapping by kind of step, got {got(node)}")
         else:
-            for key, at in node.repeated:
-                first = node.pairs[key][0].line
-                self._problems.add(at, f"{path}.{key}", f"the key {key!r} is there already, in line {first}")
+            refuse_repeated_keys(node, path, self._problems)
+            if not node.flat():
+                self._problems.add(node.place, path, "the mapping is empty: give a kind of step and what must hold")
             for kind, (place, child) in node.flat().items():
                 if kind not in STEP_KINDS:
                     self._problems.add(place, path, f"{kind!r} is no kind of step{meant(kind, STEP_KINDS)}")
@@ -128,13 +130,14 @@ class Checks:
         name = assertion.name
         if entry.name is not None:
             name = id_safe(entry.name) + (f"-{assertion.name.rpartition('-')[2]}" if many else "")
-            if any(check.name == name for check in self._checks):
+            if name in self._taken:
                 self._problems.add(node.place, f"{path}.name", f"the name {name!r} is taken")
-        taken = {check.name for check in self._checks}
-        number = 2
         unique = name
-        while unique in taken:
-            unique, number = f"{name}-{number}", number + 1
+        while unique in self._taken:
+            # Counted on from the last one: thousands of equal names must not be tried from 2 again.
+            self._next[name] = self._next.get(name, 1) + 1
+            unique = f"{name}-{self._next[name]}"
+        self._taken.add(unique)
         last = max(node.place.line, node.end_line)
         marks = tuple(entry.marks)
         check = Check(unique, assertion, path, node.place, node.place.line, last, marks, entry.skip, entry.xfail)

@@ -44,6 +44,15 @@ class Assertion:
     arguments: Mapping[str, object] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
 
+    @property
+    def of_times(self) -> bool:
+        """Whether it asks for more than counts, so that `Trace` refuses it for a case on random weights."""
+        if self.method == "assert_no_regression":
+            return self.arguments.get("metrics") != ["counts"]
+        return self.method == "assert_step_time" or (
+            self.method == "assert_bench" and "completed" not in self.arguments
+        )
+
 
 class Statistics(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Budgets by statistic."""
@@ -238,6 +247,9 @@ class Bench(Entry, kw_only=True, forbid_unknown_fields=True, omit_defaults=True)
         figures = ("ttft", "tpot", "itl", "e2el", "throughput", "completed", "acceptance")
         for key, value in self._given(*figures).items():
             if isinstance(value, Statistics):
+                if not value.given():
+                    # Not left out: beside other budgets nobody would see that it asks nothing.
+                    yield Assertion(f"bench-{key}", "assert_bench", None, {key: {}}, (key,))
                 for statistic, text in value.given().items():
                     given = {key: {statistic: text}}
                     yield Assertion(f"bench-{key}-{statistic}", "assert_bench", None, given, (key,))

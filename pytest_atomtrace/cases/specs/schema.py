@@ -39,7 +39,11 @@ def schema() -> dict[str, object]:
         "cases": {"type": "array", "minItems": 1, "items": _ref("CaseFields"), "description": "several cases"},
         "from_catalog": {
             "description": "cases of ATOM's models.json (--atom-catalog)",
-            "anyOf": [{"type": "string"}, _ref("CatalogEntry"), {"type": "array", "items": _ref("CatalogEntry")}],
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                _ref("CatalogEntry"),
+                {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _ref("CatalogEntry")]}},
+            ],
         },
         "defaults": {**_ref("CaseFields"), "description": "fields that every case has unless it says otherwise"},
         **{name: _section(section) for name, section in SECTIONS.items()},
@@ -80,6 +84,7 @@ def _section(section: Section) -> dict[str, object]:
         "description": section.about,
         "type": "object",
         "properties": dict.fromkeys(STEP_KINDS, one),
+        "minProperties": 1,
         "additionalProperties": False,
     }
 
@@ -99,8 +104,17 @@ def _tidy(part: dict[str, object]) -> dict[str, object]:
     properties = part.get("properties")
     if isinstance(properties, dict):
         for name, value in properties.items():
-            kinds = [one for one in value.get("anyOf", []) if one != {"type": "null"}]
-            default = value.pop("default", None)
-            if default is None and len(kinds) == 1:
-                properties[name] = kinds[0]
+            value.pop("default", None)
+            properties[name] = _without_null(value)
     return part
+
+
+def _without_null(rule: dict[str, object]) -> dict[str, object]:
+    items, kinds = rule.get("items"), rule.get("anyOf")
+    if isinstance(items, dict):
+        return {**rule, "items": _without_null(items)}
+    if not isinstance(kinds, list):
+        return rule
+    kept = [_without_null(one) for one in kinds if one.get("type") != "null"]
+    rest = {key: value for key, value in rule.items() if key != "anyOf"}
+    return {**rest, **kept[0]} if len(kept) == 1 else {**rest, "anyOf": kept}

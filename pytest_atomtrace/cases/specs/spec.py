@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from pytest_atomtrace.cases.case import refuse_equal_slugs
-from pytest_atomtrace.cases.matrix import FIELDS, advice, expand, merge
+from pytest_atomtrace.cases.matrix import FIELDS, MAX_CASES, advice, expand, merge, too_many
 from pytest_atomtrace.cases.specs.casefields import CaseFields
 from pytest_atomtrace.cases.specs.decode import decode, got, refuse_odd_keys
 from pytest_atomtrace.cases.specs.entries import Check, Checks
@@ -48,7 +48,9 @@ class CatalogEntry(msgspec.Struct, kw_only=True):
     """A model of ATOM's models.json; further keys (isl, osl, conc, ...) stand in for its scenarios' own."""
 
     model: Annotated[str, Meta(min_length=1, description="display name, prefix or path in the catalog")]
-    variants: Annotated[list[str] | None, Meta(description='labels or suffixes; "" is the base; unset: all')] = None
+    variants: (
+        Annotated[list[str], Meta(min_length=1, description='labels or suffixes; "" is the base; unset: all')] | None
+    ) = None
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,18 @@ class _Reader:
             present = Mapping(root.place, root.end_line, {k: p for k, p in root.flat().items() if k in own})
             spec.marks = decode(present, FileMarks, "", problems) or spec.marks
             spec.checks = Checks(problems, self._judge).read(root)
+            self._refuse_times_of_random_weights()
             if not spec.checks and not problems:
                 problems.add(root.place, "", f"asserts nothing: add one of {', '.join(SECTIONS)}")
         spec.problems = problems.sorted()
         return spec
+
+    def _refuse_times_of_random_weights(self) -> None:
+        dummy = [one.case.slug for one in self._spec.cases if one.case.load_dummy]
+        for check in self._spec.checks if dummy else ():
+            if check.assertion.of_times:
+                text = f"{dummy[0]} has load_dummy: random weights give counts, no times; ask for them in another case"
+                self._problems.add(check.place, check.path, text)
 
     def _read_cases(self, root: Mapping) -> None:
         defaults: dict[str, object] = {}
@@ -183,11 +193,14 @@ class _Reader:
             self._blame(error, node, path)
 
     def _add(self, cases: tuple[Case, ...], node: Node) -> None:
+        number = len(self._spec.cases) + len(cases)
+        if number > MAX_CASES:
+            raise ConfigError(f"the file {too_many(number)}")
         self._spec.cases += [SpecCase(case, node.place, advice(case)) for case in cases]
 
     def _blame(self, error: ConfigError, node: Node, path: str) -> None:
         """Put each problem of a case at the field that it starts with."""
-        for problem in error.problem.split("; "):
+        for problem in error.problems:
             word = re.split(r"\W", problem, maxsplit=1)[0]
             child = node.get(word) if isinstance(node, Mapping) and word in FIELDS else None
             if child is None:
@@ -197,6 +210,8 @@ class _Reader:
 
     def _from_catalog(self, node: Node, path: str, defaults: dict[str, object]) -> None:
         if isinstance(node, Sequence):
+            if not node.items:
+                self._problems.add(node.place, path, "the list is empty: no case would be left")
             for index, one in enumerate(node.items):
                 self._from_catalog(one, f"{path}[{index}]", defaults)
             return

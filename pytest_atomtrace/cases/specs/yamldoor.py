@@ -64,12 +64,15 @@ class Sequence(Node):
 
 @dataclass
 class Mapping(Node):
-    """Keys in the order written, without those merged by ``<<``; `repeated` are second uses of a key."""
+    """Keys in the order written, without those merged by ``<<``; `repeated` are second uses of a key,
+    each with its place and that of the first.
+    """
 
     pairs: dict[str, tuple[Place, Node]] = field(default_factory=dict)
-    repeated: list[tuple[str, Place]] = field(default_factory=list)
+    repeated: list[tuple[str, Place, Place]] = field(default_factory=list)
     odd_keys: list[tuple[str, Place]] = field(default_factory=list)
     merged: list[Node] = field(default_factory=list)
+    merge_place: Place = field(default_factory=Place)
 
     def get(self, key: str) -> Node | None:
         """The value of a key, looked up in what is merged too."""
@@ -269,12 +272,16 @@ class _Builder:
 
     def _pair(self, parent: Mapping, key: Scalar, node: Node) -> None:
         if key.text == "<<" and key.value == "<<":
+            if parent.merged:
+                parent.repeated.append(("<<", key.place, parent.merge_place))
+            else:
+                parent.merge_place = key.place
             parent.merged.append(node)
             return
         if not isinstance(key.value, str):
             parent.odd_keys.append((key.text, key.place))
         if key.text in parent.pairs:
-            parent.repeated.append((key.text, key.place))
+            parent.repeated.append((key.text, key.place, parent.pairs[key.text][0]))
             return
         parent.pairs[key.text] = (key.place, node)
 

@@ -1,0 +1,149 @@
+"""What was forgotten, or can never hold, is refused at its place; an editor marks it where a schema can say so."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from pytest_atomtrace import ConfigError
+from pytest_atomtrace.cases.catalog import load_catalog
+from pytest_atomtrace.cases.specs.schema import schema
+from tests.cli.conftest import Result, atomtrace
+from tests.specs.models import write_catalog
+from tests.specs.reading import CASE, located, read
+from tests.specs.test_schema import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["atomtrace"]
+
+CALLED = "kernels:\n  - called: a\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        (CASE + "kernels:\n  - called: a\n    during: decode\n    per_step:\n", "kernels[0].per_step: "),
+        (CASE + "kernels:\n  - not_called: a*\n    example: ~\n", "4:14: kernels[0].example: "),
+        (CASE + "kernels:\n  - called: a\n    ranks: null\n", "4:12: kernels[0].ranks: "),
+        (CASE + "steps:\n  decode: {p50: 1 ms, metric: }\n", "steps.decode.metric: "),
+        (CASE + "steps:\n  decode: {p50: 1 ms, bs: }\n", "steps.decode.bs: "),
+        (CASE + "bench: {tpot: 1 ms, ttft: }\n", "bench.ttft: "),
+        (CASE + "regression: {metrics: }\n", "regression.metrics: "),
+        (CASE + CALLED + "skip:\n", "skip: "),
+        (CASE + CALLED + "    xfail:\n", "kernels[0].xfail: "),
+        ("case: {model: m, osl: }\n" + CALLED, "case.osl: "),
+        ("case: {model: m, osl: [64, ~]}\n" + CALLED, "1:28: case.osl[1]: "),
+        ("from_catalog: {model: small, variants: }\n" + CALLED, "from_catalog.variants: "),
+    ],
+)
+def test_a_value_that_was_forgotten_is_no_default(tmp_path: Path, text: str, at: str) -> None:
+    (problem,) = located(read(tmp_path, text))
+    assert at in problem
+    assert "got nothing" in problem
+    assert list(faults(yaml.safe_load(text), schema(), schema()))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("from_catalog: []\n" + CALLED, "1:15: from_catalog: the list is empty: no case would be left"),
+        ("from_catalog: {model: small, variants: []}\n" + CALLED, "from_catalog.variants: the list is empty"),
+        (CASE + CALLED + "steps: {}\n", "4:8: steps: the mapping is empty"),
+        (CASE + CALLED + "busy: {}\n", "4:7: busy: the mapping is empty"),
+        (CASE + "bench: {tpot: 1 ms, ttft: {}}\n", "bench.ttft: ttft: no statistic given"),
+    ],
+)
+def test_an_empty_selection_is_no_selection(tmp_path: Path, text: str, says: str) -> None:
+    (problem,) = located(read(tmp_path, text, load_catalog(write_catalog(tmp_path))))
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("busy: {decode: {at_least: 150 %}}", "busy.decode.at_least: '150 %' can never be reached; the most is 100 %"),
+        ("busy: {decode: {at_least: 0 %}}", "busy.decode.at_least: '0 %' always holds"),
+        ("bench: {completed: 150 %}", "bench.completed: '150 %' can never be reached"),
+        ("bench: {acceptance: 101 %}", "bench.acceptance: '101 %' can never be reached"),
+        ("bench: {throughput: 0 tok/s}", "bench.throughput: 0 tok/s always holds"),
+    ],
+)
+def test_a_limit_that_never_or_always_holds_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (problem,) = located(read(tmp_path, CASE + text + "\n"))
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("check", "refused"),
+    [
+        ("steps: {decode: {p50: 1 ms}}", True),
+        ("regression: true", True),
+        ("bench: {tpot: 1 ms}", True),
+        ("regression: {metrics: [counts]}", False),
+        ("bench: {completed: 100 %}", False),
+        ("kernels: [{called: a}]", False),
+    ],
+)
+def test_random_weights_have_no_times_to_ask_for(tmp_path: Path, check: str, *, refused: bool) -> None:
+    problems = located(read(tmp_path, f"case: {{model: m, load_dummy: true}}\n{check}\n"))
+    assert ["has load_dummy: random weights give counts, no times" in one for one in problems] == [True] * refused
+
+
+def test_a_second_merge_is_a_second_key(tmp_path: Path) -> None:
+    text = CASE + "kernels:\n  - &d {called: a}\n  - {<<: *d, <<: *d, during: prefill}\n"
+    assert located(read(tmp_path, text)) == ["4:14: kernels[1].<<: the key '<<' is there already, in line 4"]
+
+
+def test_a_small_file_makes_no_hundred_thousand_cases(tmp_path: Path) -> None:
+    values = list(range(2, 62))
+    matrix = f"isl: {values}, osl: {values}, conc: {values}"
+    start = time.process_time()
+    (problem,) = located(read(tmp_path, f"case: {{model: m, {matrix}}}\n{CALLED}"))
+    assert "1:7: case: makes 216,000 cases, at most 1,000 are allowed" in problem
+    catalog = load_catalog(write_catalog(tmp_path))
+    (problem,) = located(read(tmp_path, f"from_catalog: {{model: small, {matrix}}}\n{CALLED}", catalog))
+    assert "Small makes 216,000 cases" in problem
+    cases = "".join(f"  - {{model: m{n}, conc: {values}}}\n" for n in range(17))
+    (problem,) = located(read(tmp_path, f"cases:\n{cases}{CALLED}"))
+    assert problem.startswith("18:5: cases[16]: the file makes 1,020 cases")
+    assert time.process_time() - start < 5
+
+
+def test_thousands_of_checks_cost_in_proportion(tmp_path: Path) -> None:
+    alike = "".join(f"  - called: 'k{'?' * n}'\n" for n in range(1, 61))
+    names = [check.name for check in read(tmp_path, f"{CASE}kernels:\n{alike}").checks]
+    assert names == ["called-k", *(f"called-k-{n}" for n in range(2, 61))]
+    start = time.process_time()
+    spec = read(tmp_path, f"{CASE}kernels:\n" + "".join(f"  - called: k{n}\n" for n in range(8000)))
+    assert len(spec.checks) == 8000
+    assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize("document", [[], {"models": []}])
+def test_a_catalog_without_models_is_refused_with_its_path(
+    atomtrace: Callable[..., Result], tmp_path: Path, document: object
+) -> None:
+    path = write_catalog(tmp_path, document)
+    with pytest.raises(ConfigError, match="the catalog lists no models"):
+        load_catalog(path)
+    result = atomtrace("catalog", "list", path)
+    assert result.code == 2
+    assert f"{path}: the catalog lists no models" in result.err
+
+
+def test_a_trailing_flag_without_its_value_is_an_error(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
+    load = {"isl": 8, "osl": 8, "concurrency": [1]}
+    row = {"display": "M", "path": "a/M", "prefix": "m", "config": {"extra_args": "-tp 4 -dp"}, "scenarios": [load]}
+    path = write_catalog(tmp_path, [row])
+    says = "M: the server arguments end with -dp, which takes a value"
+    result = atomtrace("catalog", "list", path)
+    assert result.code == 2
+    assert f"{path}: {says}" in result.err
+    (problem,) = located(read(tmp_path, f"from_catalog: m\n{CALLED}", load_catalog(path)))
+    assert problem.startswith(f"1:15: from_catalog: {says}")

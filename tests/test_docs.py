@@ -1,0 +1,96 @@
+"""The pages: their examples are accepted, their links lead somewhere, and nothing that they name is made up."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pytest_atomtrace.cases.specs.grammar import SECTIONS
+from pytest_atomtrace.cli import main
+from pytest_atomtrace.cli.arguments import _build
+from pytest_atomtrace.settings import rows
+from pytest_atomtrace.simulator.controls import PREFIX, TABLE
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+CASE = "case: {model: openai/gpt-oss-120b}\n"
+MARK = "import pytest\n\npytestmark = pytest.mark.atom_case(model='openai/gpt-oss-120b')\n\n"
+
+
+def blocks(language: str) -> list[object]:
+    found = [(page, one) for page, text in TEXTS.items() for one in BLOCK.finditer(text) if one[1] == language]
+    return [pytest.param(one[2], id=f"{page.name}-{TEXTS[page].count(chr(10), 0, one.start())}") for page, one in found]
+
+
+def anchors(page: Path) -> set[str]:
+    text = BLOCK.sub("", TEXTS[page])
+    heads = [re.sub(r"[`*]", "", head).strip().lower() for head in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    return {re.sub(r"[^\w\- ]", "", head).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_every_python_example_is_collected(text: str, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_example=text if "atom_case" in text else MARK + text)
+    done = pytester.runpytest_subprocess("--collect-only", "-q", "--atom-backend=sim")
+    assert done.ret == 0, done.stdout.str() + done.stderr.str()
+    done.stdout.re_match_lines([r"\d+ tests? collected.*"])
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_every_yaml_example_is_accepted(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = yaml.safe_load(text)
+    if not isinstance(found, dict) or "jobs" in found:  # workflows, waivers, the editor's comment: valid YAML is all
+        return
+    spec = tmp_path / "example.atom.yaml"
+    spec.write_text(text if "case" in found else CASE + text, encoding="utf-8")
+    assert set(found) <= {"case", "cases", "from_catalog", "defaults", "marks", "skip", "xfail", *SECTIONS}
+    assert main(["spec", "check", str(spec)]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_a_section(page: Path) -> None:
+    for target, anchor in LINK.findall(BLOCK.sub("", TEXTS[page])):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}#{anchor}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    listed = {target for target, _ in LINK.findall(TEXTS[ROOT / "docs" / "README.md"])}
+    assert {page.name for page in PAGES[1:]} - {"README.md"} == listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_an_option_a_variable_or_a_command_that_does_not_exist(page: Path) -> None:
+    text = TEXTS[page]
+    assert set(re.findall(r"--atom-[a-z]+(?:-[a-z]+)*", text)) <= {row.option for row in rows()}
+    known = {row.env for row in rows()} | {f"{PREFIX}{name}" for name in TABLE}
+    assert set(re.findall(r"ATOMTRACE_[A-Z]+(?:_[A-Z]+)*", text)) <= known
+    commands = set(re.findall(r"(?:`|\$ |^|\brun: )atomtrace ([a-z][a-z-]*)", text, re.MULTILINE))
+    groups = [action for action in _build()[0]._actions if isinstance(action, argparse._SubParsersAction)]
+    assert commands <= set(groups[0].choices)
+
+
+@pytest.mark.parametrize("script", ["settings_page.py", "reference_pages.py", "docs_console.py", "kept_runs_pages.py"])
+def test_the_generated_pages_are_up_to_date(script: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    if not all(importlib.util.find_spec(name) for name in ("sphinx", "myst_parser", "furo")):
+        pytest.skip("the site needs the extra docs")
+    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-d", str(tmp_path / "doctrees")]
+    done = subprocess.run([*words, str(ROOT / "docs"), str(tmp_path / "site")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "tutorial.html" in (tmp_path / "site" / "README.html").read_text()
