@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.capture.files import read_json
+from pytest_atomtrace.capture.files import numbered_children, read_json
 from pytest_atomtrace.capture.keeping import DROPPED
 from pytest_atomtrace.capture.record import MANIFEST
-from pytest_atomtrace.capture.replay import latest_run, list_captures
+from pytest_atomtrace.capture.replay import NOTHING, latest_run, list_captures
 from pytest_atomtrace.errors import StoreError
 
 if TYPE_CHECKING:
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.case import Case
 
-__all__ = ["NOTHING", "refuse_broken", "useless_replay"]
+__all__ = ["refuse_broken", "useless_replay"]
 
-NOTHING = f"holds neither captures (captures/<case>/<n>/{MANIFEST}) nor traces (rank_0/*.pt.trace.json.gz)"
 _AGAIN = "Take the capture again, or name another run: --atom-replay=DIR"
 
 
@@ -70,8 +69,8 @@ def _refuse_place(place: Path, case: Case) -> None:
         raise StoreError(
             f"--atom-replay: the capture of {case.slug} failed when it was taken ({place}): {_problem(failure)}", _AGAIN
         )
-    windows = [child for child in _directories(place) if child.name.isdecimal()]
-    for window in sorted(windows, key=lambda child: int(child.name)):
+    windows = numbered_children(place)
+    for window in windows:
         if not (window / MANIFEST).is_file() and not (window / DROPPED).is_file():
             raise StoreError(f"--atom-replay: {window} has no {MANIFEST}: the capture of {case.slug} is broken", _AGAIN)
     if not windows:
@@ -92,9 +91,7 @@ def _case_places(directory: Path, case: Case) -> Iterator[Path]:
 
 
 def _is_case(place: Path) -> bool:
-    return (place / "failed.json").is_file() or any(
-        child.name.isdecimal() and (child / DROPPED).is_file() for child in _directories(place)
-    )
+    return (place / "failed.json").is_file() or any((child / DROPPED).is_file() for child in numbered_children(place))
 
 
 def _directories(place: Path) -> list[Path]:

@@ -16,7 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["append_bytes", "json_bytes", "link_or_copy", "move", "read_json", "whole_file", "write_bytes", "write_json"]
+__all__ = [
+    "append_bytes",
+    "json_bytes",
+    "link_or_copy",
+    "move",
+    "numbered_children",
+    "read_json",
+    "whole_file",
+    "write_bytes",
+    "write_json",
+]
+
+
+def numbered_children(directory: Path) -> list[Path]:
+    """Directories called 1, 2, ..., 10, ... in this order: the windows of a case; none of a directory that is gone."""
+    if not directory.is_dir():
+        return []
+    return sorted(
+        (one for one in directory.iterdir() if one.name.isdecimal() and one.is_dir()), key=lambda one: int(one.name)
+    )
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Ladder"]
 
 _POLL_S = 0.05
+_LOOKS = 3
 # ATOM's manager gives its engines 5 s, then terminates and kills them itself.
 _TERM_S = 10.0
 _KILL_S = 10.0
@@ -43,7 +44,19 @@ class Ladder:
     reap: Callable[[], None]
 
     def members(self) -> list[ProcessRow]:
-        """Live processes of the server's tree: our descendants, and whoever is in the server's session."""
+        """Live processes of the server's tree: our descendants, and whoever is in the server's session.
+
+        /proc is listed process by process: a parent that ends while it is read, its child forked a moment before, is
+        missed and so is the child. A start script's server was, on a busy machine: nothing is left when it is so
+        several times.
+        """
+        for _ in range(_LOOKS):
+            found = self._seen()
+            if found:
+                return found
+        return []
+
+    def _seen(self) -> list[ProcessRow]:
         table = process_table()
         found = {row.pid: row for row in descendants(os.getpid(), table)}
         for row in table.values():
@@ -72,8 +85,7 @@ class Ladder:
         return [row.pid for row in self.members()]
 
     def _none_left(self) -> bool:
-        # Twice: a parent that ends while /proc is read hides the child that it has just forked.
-        return not self.members() and not self.members()
+        return not self.members()
 
     def _signal_all(self, number: signal.Signals) -> None:
         _signal([Identity(row.pid, row.start) for row in self.members()], number)

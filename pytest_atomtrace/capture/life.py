@@ -67,21 +67,16 @@ class ScriptedLife:
     clock: Clock
     _seen: list[int] = field(default_factory=list)
     _asked_s: float = -1e9
-    _empty: int = 0
 
     def ended(self) -> str | None:
         """Nothing of the script's tree is left; its exit status is no evidence either way."""
-        self.pids()
-        return "the start script and everything that it started are gone" if self._empty > 1 else None
+        return None if self.pids() else "the start script and everything that it started are gone"
 
     def pids(self) -> list[int]:
         """The keeper's whole tree, looked up twice a second."""
         now_s = self.clock.monotonic_s()
         if now_s - self._asked_s >= _ASK_EVERY_S:
             self._seen, self._asked_s = _tree(self.link), now_s
-            # /proc is listed process by process: a script that ends while it is read, its server forked a moment
-            # before, is missed and so is the server. It was, on a busy machine: once is no evidence.
-            self._empty = 0 if self._seen else self._empty + 1
         return self._seen
 
 

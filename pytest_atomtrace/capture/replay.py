@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.engines import ranks_of
+from pytest_atomtrace.capture.files import numbered_children, read_json
 from pytest_atomtrace.capture.record import MANIFEST, Capture
 from pytest_atomtrace.capture.store import capture_at
 from pytest_atomtrace.errors import StoreError
@@ -17,8 +18,17 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.case import Case
 
-__all__ = ["explain_missing", "find_capture", "latest_run", "list_captures", "saved_launches", "saved_windows"]
+__all__ = [
+    "NOTHING",
+    "explain_missing",
+    "find_capture",
+    "latest_run",
+    "list_captures",
+    "saved_launches",
+    "saved_windows",
+]
 
+NOTHING = f"holds neither captures (captures/<case>/<n>/{MANIFEST}) nor traces (rank_0/*.pt.trace.json.gz)"
 _FILE_MODEL = re.compile(r"(?P<model>[\w.\-]+)_ts_\d{8}_\d{6}_\d{3}\.pt\.trace\.json(\.gz)?")
 # A snapshot path (.../snapshots/<sha>) gives the sha as the files' prefix: it names no model.
 _HASH = re.compile(r"[0-9a-f]{12,}|trace")
@@ -107,7 +117,7 @@ def explain_missing(directory: Path, case: Case) -> str:
     ranks = _plain_ranks(directory)
     if ranks:
         return f"{directory} holds traces that are not of {case.slug}: {_misfit(ranks, case)}"
-    return f"{directory} holds neither captures (captures/<case>/<n>/{MANIFEST}) nor traces (rank_0/*.pt.trace.json.gz)"
+    return f"{directory} {NOTHING}"
 
 
 def _store_captures(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -141,8 +151,7 @@ def latest_run(directory: Path) -> Path | None:
 
 
 def _windows(directory: Path) -> list[Path]:
-    numbers = [child for child in _children(directory) if child.name.isdecimal() and (child / MANIFEST).is_file()]
-    return sorted(numbers, key=lambda child: int(child.name))
+    return [child for child in numbered_children(directory) if (child / MANIFEST).is_file()]
 
 
 def _children(directory: Path) -> list[Path]:
@@ -150,8 +159,6 @@ def _children(directory: Path) -> list[Path]:
 
 
 def _slug_of(directory: Path) -> str:
-    from pytest_atomtrace.capture.files import read_json
-
     manifest = read_json(directory / MANIFEST) or {}
     return str(manifest.get("slug") or directory.parent.name)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.capture.files import read_json
+from pytest_atomtrace.capture.files import numbered_children, read_json
 from pytest_atomtrace.capture.keeping import DROPPED
 from pytest_atomtrace.capture.record import MANIFEST, MANIFEST_SCHEMA
 from pytest_atomtrace.errors import StoreError, TraceFileError
@@ -84,7 +84,7 @@ def find_runs(path: Path) -> list[SavedRun]:
         return [_part(base.parent.parent, [base])]
     if base.name == "captures" and base.is_dir():
         return [_run(base.parent)]
-    windows = _windows(base) if base.is_dir() else []
+    windows = numbered_children(base)
     if windows:
         return [_part(base.parent, windows)]
     ranks = find_ranks(path)
@@ -103,15 +103,13 @@ def _children(directory: Path) -> list[Path]:
     return sorted(one for one in directory.iterdir() if one.is_dir() and not one.is_symlink())
 
 
-def _windows(case_dir: Path) -> list[Path]:
-    numbers = [child for child in _children(case_dir) if child.name.isdecimal()]
-    return sorted(numbers, key=lambda child: int(child.name))
-
-
 def _run(directory: Path) -> SavedRun:
     directory = directory.resolve()
     places = [
-        one for captures in _capture_folders(directory, 3) for case in _children(captures) for one in _windows(case)
+        one
+        for captures in _capture_folders(directory, 3)
+        for case in _children(captures)
+        for one in numbered_children(case)
     ]
     captures, problems = _read(places, directory)
     return SavedRun(directory.name, directory.name, directory, captures, problems)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.files import whole_file
-from pytest_atomtrace.trace.slice import slice_text, step_range_ns, window_of
+from pytest_atomtrace.trace.slice import slice_text, window_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -82,7 +82,7 @@ def write_slice(
             "source": rank.path.name,
             "asked": list(asked),
             "steps": [
-                {"step": n, "label": rank.steps[n].label.text, "range_ns": list(step_range_ns(rank.steps[n]))}
+                {"step": n, "label": rank.steps[n].label.text, "range_ns": list(rank.steps[n].range_ns)}
                 for n in window.steps
             ],
             "left_out": plan.left_out(asked),

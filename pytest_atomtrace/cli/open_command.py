@@ -141,10 +141,9 @@ def _numbers(data: RankData) -> str:
 
 def _step(data: RankData, number: int, arguments: argparse.Namespace, scratch: Path, screen: Screen) -> _Shown:
     from pytest_atomtrace.capture.slices import write_slice
-    from pytest_atomtrace.trace.slice import step_range_ns
 
     step = data.steps[number]
-    low, high = step_range_ns(step)
+    low, high = step.range_ns
     margin = max(1, round((high - low) * _MARGIN))
     view = (low - margin, high + margin)
     what = f"{data.name} step {arguments.step} {step.label.text}"

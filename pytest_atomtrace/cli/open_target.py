@@ -92,8 +92,10 @@ def slices_place(capture: Path) -> Path | None:
     place = Path(*parts[:at], "slices", *parts[at + 1 :])
     if not place.is_dir():
         return None
+    from pytest_atomtrace.capture.files import numbered_children
+
     # A case's directory means its last window.
-    numbered = sorted((child for child in place.iterdir() if child.name.isdecimal()), key=lambda one: int(one.name))
+    numbered = numbered_children(place)
     return numbered[-1] if numbered else place
 
 

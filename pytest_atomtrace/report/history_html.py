@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.report.escape import printable
 from pytest_atomtrace.report.history_text import baseline_text, local_time
-from pytest_atomtrace.report.html_data import script_safe
-from pytest_atomtrace.report.html_page import (
-    UPLOT_VERSION,
-    WORDS,
-    asset,
-    environment,
-    missing_extra,
-    policy,
-    style,
-    version,
-)
+from pytest_atomtrace.report.html_page import missing_extra, render_page
 from pytest_atomtrace.report.tables import signed_percent
 from pytest_atomtrace.verdicts.evidence import count_of
 
@@ -25,8 +15,6 @@ if TYPE_CHECKING:
     from pytest_atomtrace.report.history import History, Point
 
 __all__ = ["history_page"]
-
-_SCRIPTS = ("uplot.min.js", "core.js", "history.js")
 
 
 def history_page(found: History) -> str:
@@ -39,23 +27,16 @@ def history_page(found: History) -> str:
     problem = missing_extra()
     if problem:
         raise ConfigError(problem.replace("no HTML report", "no page"), "--html")
-    from markupsafe import Markup
-
-    css, script = f"{style()}\n{asset('history.css')}", "\n".join(asset(name) for name in _SCRIPTS)
-    templates = environment()
-    templates.filters["local_time"] = local_time
-    return templates.get_template("history.html.j2").render(
+    return render_page(
+        "history.html.j2",
+        data=_data(found),
+        scripts=("history.js",),
+        styles=("history.css",),
         found=found,
+        local_time=local_time,
         baselines=[f"Baseline: {baseline_text(series, found.metric)}." for series in found.series],
         replays=count_of(found.replays, "run"),
         shown=found.metric.shown,
-        words=WORDS,
-        version=version(),
-        uplot_version=UPLOT_VERSION,
-        csp=policy(css, script),
-        style=Markup(css),  # noqa: S704  # our own assets, and nothing else
-        script=Markup(script),  # noqa: S704
-        data=Markup(script_safe(_data(found))),  # noqa: S704  # every character that could end the element is escaped
     )
 
 

@@ -13,19 +13,8 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.report.document import RANKING
-from pytest_atomtrace.report.html_data import payload, script_safe
-from pytest_atomtrace.report.html_page import (
-    COLOURS,
-    MOST_TEXT,
-    UPLOT_VERSION,
-    WORDS,
-    asset,
-    environment,
-    missing_extra,
-    policy,
-    style,
-    version,
-)
+from pytest_atomtrace.report.html_data import payload
+from pytest_atomtrace.report.html_page import COLOURS, MOST_TEXT, WORDS, missing_extra, render_page
 from pytest_atomtrace.verdicts.evidence import count_of
 from pytest_atomtrace.verdicts.times import needed_steps
 
@@ -41,7 +30,7 @@ CASE_WORDS = {**WORDS, "infra": "with an infra error", "regression": "with a reg
 MOST_TEXTS, MOST_SENTENCES = 600_000, 1_000
 KERNELS_SHOWN = 60
 NOTES_SHOWN = 100
-_SCRIPTS = ("uplot.min.js", "core.js", "charts.js", "timeline.js", "page.js")
+_SCRIPTS = ("charts.js", "timeline.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -63,16 +52,15 @@ def render(document: ReportDocument) -> str:
     problem = missing_extra()
     if problem:
         raise ConfigError(problem)
-    from markupsafe import Markup
-
-    css, script = style(), "\n".join(asset(name) for name in _SCRIPTS)
     checks = _selected(document.failed)
-    data = script_safe({**payload(document), "colours": COLOURS})
     failed_of: dict[str, list[CheckRow]] = {}
     for row in document.failed:
         failed_of.setdefault(row.slug, []).append(row)
     need = needed_steps("p99", 20)
-    return environment().get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        data={**payload(document), "colours": COLOURS},
+        scripts=_SCRIPTS,
         document=document,
         details={detail.slug: detail for detail in document.details},
         anchors={row.slug: f"case-{place + 1}" for place, row in enumerate(document.cases)},
@@ -87,18 +75,11 @@ def render(document: ReportDocument) -> str:
         skipped=Counter(row.sentence for row in document.checks if row.outcome == "skip").most_common(NOTES_SHOWN),
         notes_shown=NOTES_SHOWN,
         ranking=RANKING,
-        words=WORDS,
         case_words=CASE_WORDS,
         p99_need=need,
         unfirm=any(row.p99_ns is not None and not row.p99_firm for row in document.cases),
         kernels_shown=KERNELS_SHOWN,
-        version=version(),
-        uplot_version=UPLOT_VERSION,
-        csp=policy(css, script),
-        style=Markup(css),  # noqa: S704  # our own assets, and nothing else
-        script=Markup(script),  # noqa: S704
-        data=Markup(data),  # noqa: S704  # every character that could end the element is escaped
-    )  # fmt: skip
+    )
 
 
 def _selected(failed: Sequence[CheckRow]) -> _Checks:

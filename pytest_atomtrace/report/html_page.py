@@ -13,11 +13,13 @@ from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.report.escape import clipped_text, printable
-from pytest_atomtrace.report.html_data import MOST_NAME
+from pytest_atomtrace.report.html_data import MOST_NAME, script_safe
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration, format_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jinja2 import Environment
 
     from pytest_atomtrace.report.detail import BenchLine
@@ -27,12 +29,8 @@ __all__ = [
     "MOST_TEXT",
     "UPLOT_VERSION",
     "WORDS",
-    "asset",
-    "environment",
     "missing_extra",
-    "policy",
-    "style",
-    "version",
+    "render_page",
 ]
 
 UPLOT_VERSION = "1.6.32"
@@ -40,6 +38,7 @@ WORDS = {"infra": "infra error", "fail": "failed", "pass": "passed", "skip": "sk
 # Of one failure's text.
 MOST_TEXT = 20_000
 _STYLES = ("uplot.min.css", "report.css")
+_SCRIPTS = ("uplot.min.js", "core.js")
 
 # Colours of kernel families: related ones are neighbours, and each is visible on white and on near-black.
 COLOURS = {
@@ -61,7 +60,30 @@ def missing_extra() -> str:
     return "no HTML report: it needs jinja2, which pip install 'pytest-atomtrace[report]' brings"
 
 
-def policy(css: str, script: str) -> str:
+def render_page(
+    template: str, *, data: object, scripts: Sequence[str], styles: Sequence[str] = (), **values: object
+) -> str:
+    """One page that loads nothing: `template` with `values`, and `data` for the shared scripts and `scripts`.
+
+    Needs jinja2 (`missing_extra`).
+    """
+    from markupsafe import Markup
+
+    css = "\n".join([_style(), *(_asset(name) for name in styles)])
+    script = "\n".join(_asset(name) for name in (*_SCRIPTS, *scripts))
+    return _environment().get_template(template).render(
+        **values,
+        words=WORDS,
+        version=_version(),
+        uplot_version=UPLOT_VERSION,
+        csp=_policy(css, script),
+        style=Markup(css),  # noqa: S704  # our own assets, and nothing else
+        script=Markup(script),  # noqa: S704
+        data=Markup(script_safe(data)),  # noqa: S704  # every character that could end the element is escaped
+    )  # fmt: skip
+
+
+def _policy(css: str, script: str) -> str:
     """The Content-Security-Policy: nothing may be loaded, run or sent, but for the page's one style and one script."""
     style_hash, script_hash = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script)
@@ -73,24 +95,24 @@ def policy(css: str, script: str) -> str:
 
 
 @cache
-def asset(name: str) -> str:
+def _asset(name: str) -> str:
     """The text of one of the package's own files."""
     return resources.files("pytest_atomtrace.report").joinpath("assets").joinpath(name).read_text("utf-8").rstrip("\n")
 
 
-def style() -> str:
+def _style() -> str:
     """The style of all pages, with the colours of kernel families."""
     families = "".join(f".f-{name}{{--c:{colour}}}" for name, colour in COLOURS.items())
-    return "\n".join([*(asset(name) for name in _STYLES), families])
+    return "\n".join([*(_asset(name) for name in _STYLES), families])
 
 
 @cache
-def environment() -> Environment:
+def _environment() -> Environment:
     """Templates that escape every value and show control characters."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     made = Environment(
-        loader=FunctionLoader(asset),
+        loader=FunctionLoader(_asset),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -136,7 +158,7 @@ def _figure(line: BenchLine) -> str:
     return f"{number} {line.unit}".strip()
 
 
-def version() -> str:
+def _version() -> str:
     """Of this package."""
     try:
         return metadata.version("pytest-atomtrace")

@@ -71,6 +71,13 @@ class Step:
         return self.cpu_end_ns - self.cpu_start_ns
 
     @property
+    def range_ns(self) -> tuple[int, int]:
+        """Where the step lies in the trace: first kernel to last end, or its label where it has no kernel."""
+        if self.n_kernels and self.last_ns > self.first_ns:
+            return self.first_ns, self.last_ns
+        return self.cpu_start_ns, max(self.cpu_end_ns, self.cpu_start_ns + 1)
+
+    @property
     def bs(self) -> int:
         """Real batch size."""
         return self.label.bs

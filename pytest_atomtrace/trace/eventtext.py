@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from pytest_atomtrace.errors import EmptyTraceError, MalformedTraceError, TruncatedTraceError
+from pytest_atomtrace.trace.document import DocumentText, is_bare_array
 from pytest_atomtrace.trace.inflate import PIECE_BYTES, pieces
-from pytest_atomtrace.trace.jsontext import find_events, last_boundary, scan_events
+from pytest_atomtrace.trace.jsontext import last_boundary, scan_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +25,10 @@ __all__ = ["EventText"]
 _CUTS_TRIED = 3
 _BLANK = b" \t\r\n"
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_BOM = b"\xef\xbb\xbf"
 _raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-class EventText:
+class EventText(DocumentText):
     """One pass over a file: `head` at once, `blocks` in order, `tail` after the last block.
 
     `head` ends with the bracket that opens the events, `tail` begins behind the one that closes them; together they
@@ -37,27 +36,22 @@ class EventText:
     """
 
     def __init__(self, path: Path, *, rank: str = "", piece_bytes: int = PIECE_BYTES) -> None:
-        self._source = pieces(path, rank=rank, piece_bytes=piece_bytes)
-        self._path = str(path)
-        self._rank = rank
-        self._text = b""
-        self._offset = 0
-        self._ended = False
+        super().__init__(pieces(path, rank=rank, piece_bytes=piece_bytes), str(path), rank)
         self._closed = False
         self._comma_due = False
         self.tail = b""
-        self.head = self._read_head()
+        self.head = self._head()
 
     @property
     def is_array(self) -> bool:
         """True for Chrome's other format, a bare array of events."""
-        return self.head.removeprefix(_BOM).lstrip(_BLANK).startswith(b"[")
+        return is_bare_array(self.head)
 
     def blocks(self) -> Iterator[list[bytes]]:
         """Yield the events of one block after another, each as the text that stands in the file."""
         while not self._closed:
             # Read before the attempt: an attempt may itself reach the end, and then deserves another.
-            ended = self._ended
+            ended = self.ended
             events = self._next(quick=not ended)
             if events:
                 yield events
@@ -65,82 +59,50 @@ class EventText:
                 if ended:
                     raise self._truncated()
                 # Twice as much for an event that does not fit, or copying would grow quadratic.
-                self._more(len(self._text) if len(self._text) >= PIECE_BYTES else 1)
-        self.tail = b"".join((self._text, *self._source))
-        self._check_document()
-
-    def _more(self, at_least: int) -> None:
-        parts, got = [self._text], 0
-        while got < at_least:
-            piece = next(self._source, None)
-            if piece is None:
-                self._ended = True
-                break
-            parts.append(piece)
-            got += len(piece)
-        self._text = b"".join(parts)
-
-    def _drop(self, count: int) -> None:
-        self._offset += count
-        self._text = self._text[count:]
-
-    def _read_head(self) -> bytes:
-        while not self._text.strip(_BLANK) and not self._ended:
-            self._more(1)
-        first = self._text.removeprefix(_BOM).lstrip(_BLANK)[:1]
-        if not first:
-            raise EmptyTraceError(self._path, "the file holds no text", self._rank)
-        if first not in (b"{", b"["):
-            raise MalformedTraceError(self._path, f"is not JSON: it starts with {first!r}", self._rank, 0)
-        while (place := find_events(self._text)) is None:
-            if self._ended:
-                raise self._truncated()
-            self._more(len(self._text))
-        if place < 0:
-            problem = "is JSON without a traceEvents array, so no kineto trace"
-            raise MalformedTraceError(self._path, problem, self._rank)
-        head = self._text[:place]
-        self._drop(place)
-        return head
+                self._more(at_least=len(self.text) if len(self.text) >= PIECE_BYTES else 1)
+        self.tail, _ = self._tail(self.head)
 
     def _next(self, *, quick: bool) -> list[bytes]:
         """The next whole events; none if more text is needed or the array's end was passed (`_closed`)."""
-        self._drop(len(self._text) - len(self._text.lstrip(_BLANK)))
+        pending = bytes(memoryview(self.text)[1:])
         if self._comma_due:
-            if not self._text:
+            rest = pending.lstrip(_BLANK)
+            blanks = len(pending) - len(rest)
+            if not rest:
                 return []
-            if self._text.startswith(b","):
-                self._drop(1)
-            elif not self._text.startswith(b"]"):
-                self._malformed("an event is followed by neither a comma nor the array's end", 0)
+            if rest.startswith(b","):
+                self._drop(1 + blanks + 1)
+                pending = rest[1:]
+            elif not rest.startswith(b"]"):
+                self._malformed("an event is followed by neither a comma nor the array's end", blanks)
             self._comma_due = False
-        cut = len(self._text)
+        cut = len(pending)
         for _ in range(_CUTS_TRIED if quick else 0):
-            cut = last_boundary(self._text, cut)
+            cut = last_boundary(pending, cut)
             if not cut:
                 break
             try:
-                events = _raw(b"[" + self._text[:cut] + b"]")
+                events = _raw(b"[" + pending[:cut] + b"]")
             except msgspec.MsgspecError:
                 continue
             return self._taken(cut, [bytes(event) for event in events])
-        return self._walked()
+        return self._walked(pending)
 
     def _taken(self, cut: int, events: list[bytes]) -> list[bytes]:
-        self._drop(cut)
+        self._drop(1 + cut)
         self._comma_due = True
         return events
 
-    def _walked(self) -> list[bytes]:
-        scan = scan_events(self._text)
+    def _walked(self, pending: bytes) -> list[bytes]:
+        scan = scan_events(pending)
         if scan.stray >= 0:
             self._malformed("a brace closes nothing", scan.stray)
-        if scan.array_end >= 0 and self._text[scan.cut : scan.array_end].strip(_BLANK):
+        if scan.array_end >= 0 and pending[scan.cut : scan.array_end].strip(_BLANK):
             self._malformed("there is text between the last event and the array's end", scan.cut)
-        events = self._split(self._text[: scan.cut])
+        events = self._split(pending[: scan.cut])
         if scan.array_end >= 0:
             self._closed = True
-            self._drop(scan.array_end + 1)
+            self._drop(1 + scan.array_end + 1)
             return events
         return self._taken(scan.cut, events) if scan.cut else []
 
@@ -168,29 +130,6 @@ class EventText:
             events.append(text[place:end].encode("utf-8", "surrogateescape"))
             place = _past_blanks(text, end)
         return events
-
-    def _check_document(self) -> None:
-        if self.is_array:
-            if self.tail.strip(_BLANK):
-                self._malformed("text follows the document's end", 0)
-            return
-        document = self.head.removeprefix(_BOM) + b"]" + self.tail
-        try:
-            json.loads(document.decode("utf-8", "replace"), strict=False)
-        except RecursionError:
-            self._malformed("values are nested too deeply", 0)
-        except json.JSONDecodeError as error:
-            if not document[error.pos :].strip() or error.msg.startswith("Unterminated string"):
-                self._offset += len(self.tail)
-                raise self._truncated() from None
-            self._malformed(f"is no JSON: {error.msg}", max(0, error.pos - len(self.head) - 1))
-
-    def _truncated(self) -> TruncatedTraceError:
-        place = self._offset + len(self._text)
-        return TruncatedTraceError(self._path, "the JSON text ends early", self._rank, place)
-
-    def _malformed(self, problem: str, place: int) -> NoReturn:
-        raise MalformedTraceError(self._path, problem, self._rank, self._offset + place)
 
 
 def _past_blanks(text: str, place: int) -> int:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pytest_atomtrace.trace.data import RankData, Step
+    from pytest_atomtrace.trace.data import RankData
 
-__all__ = ["NOTE_KEY", "Window", "slice_text", "step_range_ns", "window_of"]
+__all__ = ["NOTE_KEY", "Window", "slice_text", "window_of"]
 
 #: Top level key of a slice's document: what it was cut from and which steps it holds.
 NOTE_KEY = "atomtraceSlice"
@@ -51,13 +51,6 @@ class Window:
     host_ns: _Spans
     gpu_ns: _Spans
     launches: frozenset[int]
-
-
-def step_range_ns(step: Step) -> tuple[int, int]:
-    """Where a step lies in the trace: first kernel to last end, or its label where it has no kernel."""
-    if step.n_kernels and step.last_ns > step.first_ns:
-        return step.first_ns, step.last_ns
-    return step.cpu_start_ns, max(step.cpu_end_ns, step.cpu_start_ns + 1)
 
 
 def window_of(rank: RankData, steps: Sequence[int], *, around: int = 2) -> Window:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.trace.names import short_name
-from pytest_atomtrace.trace.slice import step_range_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,7 +77,7 @@ def step_rows(step: Step) -> list[tuple[str, str]]:
 
 def step_time_text(step: Step) -> str:
     """``4651916129277.514 to 4651916129746.658 us``: the step's kernels on the clock of the trace's ``ts``."""
-    low, high = step_range_ns(step)
+    low, high = step.range_ns
     what = "its kernels" if step.n_kernels else "its label, for it has no kernels"
     return f"{_us(low)} to {_us(high)} us on the trace's clock ({what})"
 

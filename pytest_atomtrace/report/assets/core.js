@@ -56,6 +56,23 @@ const atomtrace = (() => {
     tip.style.top = `${y + 18 + height > box.clientHeight && y > height + 8 ? y - height - 8 : y + 18}px`;
   };
 
+  // Theme: the system's, or the reader's choice.
+  const themes = ["auto", "dark", "light"], themeButton = document.getElementById("theme");
+  let theme = themes.includes(kept.get("atomtrace-theme")) ? kept.get("atomtrace-theme") : "auto";
+  const applyTheme = () => {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    themeButton.textContent = `Theme: ${theme}`;
+    redraw();
+  };
+  themeButton.addEventListener("click", () => {
+    theme = themes[(themes.indexOf(theme) + 1) % themes.length];
+    kept.set("atomtrace-theme", theme);
+    applyTheme();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  applyTheme();
+
   return { data, sums, runs, bars, duration, make, swatch, token, kept, drawn, redraw, showTip };
 })();
 document.documentElement.classList.add("js");

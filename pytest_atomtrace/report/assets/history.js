@@ -1,25 +1,9 @@
 // One value a run, with the band of the baseline in force then and a line where something changed.
 (() => {
-  const { data, duration, make, token, kept, drawn, redraw, showTip } = atomtrace;
+  const { data, duration, make, token, drawn, showTip } = atomtrace;
   const KINDS = { baseline: "--accent", environment: "--inconclusive" };
   const worded = (value) => data.unit === "ns" ? duration(value) : `${Math.round(value).toLocaleString("en")} ${data.unit}`;
   const UNITS = [["ns", 1, 1e3], ["us", 1e3, 1e6], ["ms", 1e6, 1e9], ["s", 1e9, Infinity]];
-
-  // Theme: the system's, or the reader's choice.
-  const themes = ["auto", "dark", "light"], button = document.getElementById("theme");
-  let theme = themes.includes(kept.get("atomtrace-theme")) ? kept.get("atomtrace-theme") : "auto";
-  const apply = () => {
-    if (theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-    button.textContent = `Theme: ${theme}`;
-    redraw();
-  };
-  button.addEventListener("click", () => {
-    theme = themes[(themes.indexOf(theme) + 1) % themes.length];
-    kept.set("atomtrace-theme", theme);
-    apply();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
   class Series {
     constructor(root, points) {
@@ -126,5 +110,4 @@
   }
 
   for (const root of document.querySelectorAll(".history")) new Series(root, data.series[Number(root.dataset.series)]);
-  apply();
 })();

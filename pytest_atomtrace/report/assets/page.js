@@ -1,24 +1,7 @@
-// Theme, filters, sorting, folding, copying, and charts of a case once it is opened.
+// Filters, sorting, folding, copying, and charts of a case once it is opened.
 (() => {
-  const { data, kept, redraw, make, charts, Timeline } = atomtrace;
+  const { data, make, charts, Timeline } = atomtrace;
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-
-  // Theme: the system's, or the reader's choice.
-  const themes = ["auto", "dark", "light"], themeButton = document.getElementById("theme");
-  const applyTheme = (theme) => {
-    if (theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-    themeButton.textContent = `Theme: ${theme}`;
-    redraw();
-  };
-  let theme = themes.includes(kept.get("atomtrace-theme")) ? kept.get("atomtrace-theme") : "auto";
-  themeButton.addEventListener("click", () => {
-    theme = themes[(themes.indexOf(theme) + 1) % themes.length];
-    kept.set("atomtrace-theme", theme);
-    applyTheme(theme);
-  });
-  applyTheme(theme);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
   // A case draws its charts when it is opened first.
   const ready = new Set();
