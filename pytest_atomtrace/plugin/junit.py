@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.plugin.state import STATE
+from pytest_atomtrace.report.document import outcome_of, shown_engine
 
 if TYPE_CHECKING:
     import pytest
@@ -34,31 +35,15 @@ def _properties(report: pytest.TestReport, payload: Mapping[str, object]) -> dic
     facts: Mapping[str, object] = case if isinstance(case, Mapping) else {}
     checks = [one for one in verdicts if isinstance(one, Mapping)] if isinstance(verdicts, list) else []
     p50_ns = facts.get("p50_ns")
+    expected = report.outcome != "failed" and payload.get("expected") and not payload.get("trouble")
     return {
         "case": str(facts.get("slug", "")),
-        "outcome": _outcome(report, payload, checks),
+        "outcome": "xfail" if expected else outcome_of({**payload, "outcome": report.outcome}),
         "check": _check(checks)[:_LONGEST],
-        "engine": _engine(facts),
+        "engine": shown_engine(str(facts.get("engine", "")), simulated=bool(facts.get("simulated"))),
         "decode_p50_us": f"{p50_ns / 1000:.3f}" if isinstance(p50_ns, int) else "",
         "capture": str(facts.get("directory", "")),
     }
-
-
-def _outcome(report: pytest.TestReport, payload: Mapping[str, object], checks: list[Mapping[str, object]]) -> str:
-    """The word that JUnit's tags cannot say: regression, inconclusive, infra."""
-    if payload.get("trouble"):
-        return str(payload["trouble"])
-    if report.outcome == "failed":
-        return "regression" if any(one.get("outcome") == "regression" for one in checks) else "fail"
-    if payload.get("expected"):
-        return "xfail"
-    return {"passed": "pass", "skipped": "skip"}.get(report.outcome, report.outcome)
-
-
-def _engine(facts: Mapping[str, object]) -> str:
-    """Who saw the figures must be able to tell made-up ones, whatever brought them here."""
-    engine = str(facts.get("engine", ""))
-    return f"{engine} of sim" if facts.get("simulated") and engine != "sim" else engine
 
 
 def _check(checks: list[Mapping[str, object]]) -> str:

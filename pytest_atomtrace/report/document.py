@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_atomtrace.report.detail import CaseDetail
 
-__all__ = ["CaseRow", "CheckRow", "ReportDocument", "build"]
+__all__ = ["CaseRow", "CheckRow", "ReportDocument", "build", "outcome_of", "shown_engine"]
 
 # Worst first, in every table.
 RANKING = ("infra", "inconclusive", "regression", "fail", "skip", "pass")
@@ -171,7 +171,13 @@ def _check(entry: Mapping[str, object], slug: str, verdict: Mapping[str, object]
     )
 
 
-def _outcome(entry: Mapping[str, object]) -> str:
+def shown_engine(engine: str, *, simulated: bool) -> str:
+    """Who sees the figures must be able to tell made-up ones, whatever brought them here."""
+    return f"{engine} of sim" if simulated and engine != "sim" else engine
+
+
+def outcome_of(entry: Mapping[str, object]) -> str:
+    """The word for an item: of its `trouble` if it had any, else of pytest's `outcome` and its verdicts."""
     trouble = str(entry.get("trouble", ""))
     if trouble:
         return trouble
@@ -181,7 +187,7 @@ def _outcome(entry: Mapping[str, object]) -> str:
 
 
 def _case(slug: str, entries: Sequence[Mapping[str, object]]) -> CaseRow:
-    outcomes = [_outcome(entry) for entry in entries]
+    outcomes = [outcome_of(entry) for entry in entries]
     # Facts of the item that saw most: an item that erred before loading knows the slug only.
     facts = max((_mapping(entry.get("case")) for entry in entries), key=len)
     return CaseRow(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pytest_atomtrace.report.document import shown_engine
 from pytest_atomtrace.report.escape import clipped_text, code, html_text
 from pytest_atomtrace.units import format_duration
 from pytest_atomtrace.verdicts.evidence import count_of
@@ -95,7 +96,7 @@ def _cases(rows: Sequence[CaseRow]) -> str:
 
 
 def _cells(row: CaseRow) -> list[str]:
-    engine = f"{row.engine} of sim" if row.simulated and row.engine != "sim" else row.engine
+    engine = shown_engine(row.engine, simulated=row.simulated)
     return [
         _SIGNS[row.outcome],
         code(clipped_text(row.slug, _LONGEST_TITLE)),
