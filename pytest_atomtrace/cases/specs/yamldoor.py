@@ -24,6 +24,7 @@ __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Mapping", "Node", "Scalar", "
 MAX_BYTES: Final = 512 * 1024
 MAX_NODES: Final = 50_000
 MAX_DEPTH: Final = 40
+_TOO_DEEP: Final = f"nested more than {MAX_DEPTH} deep"
 
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
@@ -128,6 +129,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> YamlError:
     place = _place(mark) if mark is not None else Place()
     words = [error.context, error.problem] if error.context and error.problem else [error.problem or error.context]
     what = ", ".join(word for word in words if word)
+    if "maximum nesting depth" in what:
+        # libyaml 0.2.6 has a limit of its own, and reads ahead of the first event: it may reach that before ours.
+        return YamlError(place, _TOO_DEEP)
     lines = text.splitlines()
     line = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
     hint = ""
@@ -223,7 +227,7 @@ class _Builder:
             return
         assert isinstance(node, (Mapping, Sequence))
         if len(self._open) >= MAX_DEPTH:
-            raise YamlError(place, f"nested more than {MAX_DEPTH} deep")
+            raise YamlError(place, _TOO_DEEP)
         self._open.append(node)
         self._keys.append(None)
         self._anchor_of.append(event.anchor)
