@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from array import array
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ from pytest_atomtrace.trace.document import NeedExactTimes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["EXACT_LIMIT_US", "Columns", "Table", "decode_loose", "decoder"]
+__all__ = ["EXACT_LIMIT_US", "MAKING", "Columns", "Table", "decode_loose", "decoder"]
 
 # Below 2**43 us a float64 is within 0.49 ns of the three decimals that kineto writes, so rounding restores
 # the integer. Above (microseconds since 1970 are 2**50) decimals must be read as such.
@@ -68,7 +69,6 @@ class _Event(Protocol):
     args: _DetailedArguments
 
 
-@lru_cache(maxsize=4)
 def _structs(*, exact: bool, detail: bool) -> tuple[type, ...]:
     time: type = Decimal if exact else float
     arguments = _DetailedArguments if detail else _Arguments
@@ -104,8 +104,19 @@ class Decoder:
         self.decode = msgspec.json.Decoder(list[union]).decode  # type: ignore[valid-type]
 
 
+# Ranks are read in threads, and msgspec shows a type's half-built description to the thread that asks second:
+# decoding by it crashed the process (about one run of the suite in ten). So types and decoders are made alone.
+MAKING = Lock()
+
+
 def decoder(*, exact: bool = False, detail: bool = False) -> Decoder:
     """Decoder for events; `exact` reads times as decimals, `detail` keeps `args.kernel` of launch records."""
+    with MAKING:
+        return _decoder(exact=exact, detail=detail)
+
+
+@cache
+def _decoder(*, exact: bool, detail: bool) -> Decoder:
     return Decoder(exact=exact, detail=detail)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 import msgspec
 import numpy as np
 
-from pytest_atomtrace.trace.events import EXACT_LIMIT_US
+from pytest_atomtrace.trace.events import EXACT_LIMIT_US, MAKING
 from pytest_atomtrace.trace.eventtext import EventText
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ class _Chooser:
         self._without = without | {_PROFILER_SPAN}
         ends = [high for _, high in (*self._host, *self._gpu)]
         self._exact = max(ends, default=0) / 1000 >= EXACT_LIMIT_US
-        self._decode = _decoder(exact=self._exact)
+        with MAKING:
+            self._decode = _decoder(exact=self._exact)
 
     def choose(self, block: list[bytes]) -> list[bytes]:
         """The events of `block` to keep, in their order."""
