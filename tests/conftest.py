@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,3 +20,10 @@ def _outside_of_any_runner() -> Iterator[None]:
         for name in [name for name in environment() if name.startswith("GITHUB_")]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """A shell starts its background jobs with SIGINT ignored, and so would every child: tests of Ctrl-C hung."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
