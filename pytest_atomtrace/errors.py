@@ -12,7 +12,7 @@
     │   ├── UnhealthyTraceError     fatal health findings (H01..H13)
     │   ├── NoStepsError            a question about steps, and the trace has none of that kind
     │   ├── InsufficientStepsError  too few steady steps for the statistic asked for
-    │   └── NoBaselineError         nothing to compare with: no baseline, or one of other hardware
+    │   └── NoBaselineError         nothing to compare with: no baseline, a damaged one, or one of other hardware
     └── InfraError                  launch, lock, client, export or store trouble (pytest: error)
         ├── LeaseError              the GPUs could not be leased in time
         ├── LaunchError             the server did not become ready
@@ -209,8 +209,8 @@ def _rebuild_insufficient(
 class NoBaselineError(InconclusiveError):
     """There is nothing to compare `case` with.
 
-    `reason` is ``missing``, ``hardware``, ``profiler``, ``model`` or ``metric``; `problem` says what is there instead,
-    `command` records a baseline.
+    `reason` is ``missing``, ``damaged``, ``hardware``, ``profiler``, ``model`` or ``metric``; `problem` says what is
+    there instead, `command` records a baseline.
     """
 
     def __init__(self, case: str, reason: str, problem: str, command: str = "") -> None:

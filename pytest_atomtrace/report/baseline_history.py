@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.capture.process import read_output
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.settings import environment
-from pytest_atomtrace.verdicts.baseline import Baseline, parse_baseline
+from pytest_atomtrace.verdicts.baseline_reading import parse_baseline
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_atomtrace.verdicts.baseline import Baseline
 
 __all__ = ["Recording", "recordings"]
 

@@ -9,7 +9,8 @@ from pytest_atomtrace.errors import AtomTraceError
 from pytest_atomtrace.report.detail import BaselineBand, BaselineChange, BaselineComparison
 from pytest_atomtrace.units import parse_share
 from pytest_atomtrace.verdicts.attribution import attribute
-from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of, read_baseline
+from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
+from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.no_regression import (
@@ -42,7 +43,7 @@ def comparison_of(trace: Trace, root: Path) -> BaselineComparison | None:
     path = baseline_path(root, now, slug)
     place = near_path(path)
     try:
-        baseline = read_baseline(path)
+        baseline = read_baseline(path, case=slug)
         if baseline is None:
             others = others_of(root, slug)
             problem = f"There is a baseline for {', '.join(others)}, none for {now.folder}."
@@ -50,7 +51,7 @@ def comparison_of(trace: Trace, root: Path) -> BaselineComparison | None:
         misfit = baseline.misfit(now)
         if misfit is not None:
             return BaselineComparison(place, f"Not comparable ({misfit[0]}): {misfit[1]}.")
-        anchor = read_baseline(anchor_path(root, now, slug))
+        anchor = read_baseline(anchor_path(root, now, slug), case=slug)
         if anchor is not None and anchor.misfit(now) is not None:
             anchor = None
         return _compared(place, baseline, anchor, measure_window(trace), trace.settings.tolerance)

@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_atomtrace.errors import ConfigError
-from pytest_atomtrace.verdicts.step_profile import Usage
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
+    from pytest_atomtrace.verdicts.step_profile import Usage
 
-__all__ = ["SCHEMA", "Baseline", "anchor_path", "baseline_path", "others_of", "parse_baseline", "read_baseline"]
+__all__ = ["SCHEMA", "Baseline", "anchor_path", "baseline_path", "others_of"]
 
 SCHEMA = 1
 _Facts: TypeAlias = Mapping[str, str | int | float | bool]
@@ -112,62 +110,3 @@ def anchor_path(root: Path, now: Fingerprint, slug: str) -> Path:
 def others_of(root: Path, slug: str) -> list[str]:
     """Folders that have a baseline of this case."""
     return sorted(path.parent.name for path in root.glob(f"*/{slug}.json"))
-
-
-def read_baseline(path: Path) -> Baseline | None:
-    """The baseline in `path`, None if there is no file.
-
-    Raises:
-        ConfigError: the file is no baseline of this version.
-
-    """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(f"no baseline can be read: {error}", str(path)) from None
-    return parse_baseline(text, where=str(path))
-
-
-def parse_baseline(text: bytes, *, where: str) -> Baseline:
-    """The baseline in a file's content.
-
-    Raises:
-        ConfigError: it is no baseline of this version; `where` names it.
-
-    """
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"no baseline can be read: {error}", where) from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"a baseline is a JSON object, this is a {type(data).__name__}", where)
-    if data.get("schema") != SCHEMA:
-        raise ConfigError(f"schema {data.get('schema')!r}; this version reads {SCHEMA}", where)
-    try:
-        return Baseline(
-            case=str(data["case"]),
-            simulated=bool(data["simulated"]),
-            hardware=_facts(data, "hardware"),
-            profiler=_facts(data, "profiler"),
-            model=_facts(data, "model"),
-            recorded=_facts(data, "recorded"),
-            environment=_facts(data, "environment"),
-            health=tuple(str(code) for code in data["health"]),
-            untuned=tuple(str(shape) for shape in data.get("untuned", ())),
-            metrics={
-                str(name): tuple(tuple(int(one) for one in windows) for windows in launches)
-                for name, launches in data["metrics"].items()
-            },
-            kernels={str(name): Usage(int(row["calls"]), float(row["ns"])) for name, row in data["kernels"].items()},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"damaged ({type(error).__name__}: {error}); record it again", where) from None
-
-
-def _facts(data: Mapping[str, object], key: str) -> _Facts:
-    value = data[key]
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{key} is no object")
-    return {str(name): one for name, one in value.items() if isinstance(one, (str, int, float, bool))}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, NoBaselineError
 from pytest_atomtrace.units import parse_share
-from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of, read_baseline
+from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
+from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
 from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
@@ -100,7 +101,7 @@ def no_regression(
     baseline = _baseline(trace, launches)
     if not times:
         return counts_verdict(trace, check, baseline, profile_steps(trace, "decode"))
-    anchor = read_baseline(anchor_path(launches.baselines, now, slug))
+    anchor = usable_baseline(anchor_path(launches.baselines, now, slug), slug, launches.command("all"))
     from_ns = _mean(anchor, STEP) if anchor is not None and anchor.misfit(now) is None else 0.0
     judged = _judge(trace, launches, baseline, asked, rule, anchor_ns=from_ns)
     return _verdict(trace, launches, check, judged, counted=COUNTS in asked)
@@ -126,7 +127,7 @@ def _baseline(trace: TraceView, launches: Launches) -> Baseline:
     now = fingerprint(trace)
     slug = trace.case.slug if trace.case is not None else ""
     path = baseline_path(launches.baselines, now, slug)
-    found = read_baseline(path)
+    found = usable_baseline(path, slug, launches.command("all"))
     if found is None:
         others = others_of(launches.baselines, slug)
         if others:
@@ -136,6 +137,8 @@ def _baseline(trace: TraceView, launches: Launches) -> Baseline:
     misfit = found.misfit(now)
     if misfit is not None:
         raise NoBaselineError(slug, misfit[0], misfit[1], launches.command("all"))
+    if not found.kernels:
+        raise NoBaselineError(slug, "damaged", f"{path}: it lists no kernels", launches.command("all"))
     return found
 
 
@@ -151,6 +154,7 @@ def _judge(
     taken = [measure_window(window) for window in launches.windows(1)]
     names = _names(baseline, asked, launches)
     judged = Judged(baseline, judge(_figures(baseline, names, taken), rule), taken[-1])
+    _refuse_insufficient(judged, launches)
     judged.drift_limit = parse_share(trace.settings.drift, where="drift")
     judged.drift = _drift(taken, anchor_ns)
     if not judged.worse and not judged.drifted:
@@ -177,13 +181,27 @@ def _names(baseline: Baseline, asked: tuple[str, ...], launches: Launches) -> li
         if name == COUNTS:
             continue
         if name == FAMILIES_WORD:
-            names += _large_families(baseline)
+            found = _large_families(baseline)
+            if not found:
+                raise _lacking(baseline, "kernel family with 5 % of the step", launches)
+            names += found
         elif name in baseline.metrics:
             names.append(name)
         else:
-            have = ", ".join(sorted(baseline.metrics)) or "no times"
-            raise NoBaselineError(baseline.case, "metric", f"it has no {name}; it has {have}", launches.command("all"))
+            raise _lacking(baseline, name, launches)
     return list(dict.fromkeys(names))
+
+
+def _lacking(baseline: Baseline, what: str, launches: Launches) -> NoBaselineError:
+    have = ", ".join(sorted(baseline.metrics)) or "counts only, no times"
+    return NoBaselineError(baseline.case, "metric", f"it has no {what}; it has {have}", launches.command("all"))
+
+
+def _refuse_insufficient(judged: Judged, launches: Launches) -> None:
+    for name, one in judged.first.items():
+        if one.result is Result.INSUFFICIENT:
+            problem = f"{name} cannot be compared: {one.n_baseline} launches of it, with a mean of {one.baseline:g} ns"
+            raise NoBaselineError(judged.baseline.case, "metric", problem, launches.command("all"))
 
 
 def _large_families(baseline: Baseline) -> list[str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import InconclusiveError
 from pytest_atomtrace.units import format_seconds
-from pytest_atomtrace.verdicts.baseline import Baseline, anchor_path, baseline_path, read_baseline
+from pytest_atomtrace.verdicts.baseline import Baseline, anchor_path, baseline_path
+from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.evidence import count_of, near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.step_profile import Usage, profile_steps
@@ -105,7 +106,7 @@ def _believed(windows: Sequence[TraceView], *, times: bool) -> Sequence[TraceVie
 
 def _anchor(launches: Launches, baseline: Baseline, path: Path) -> bool:
     """Write the anchor if there is none: the first baseline's means, which updates leave alone."""
-    if not baseline.metrics or read_baseline(path) is not None:
+    if not baseline.metrics or read_baseline(path, case=baseline.case) is not None:
         return False
     means = {
         name: ((round(fmean(one for windows in values for one in windows)),),)

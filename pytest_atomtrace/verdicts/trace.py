@@ -19,7 +19,8 @@ from pytest_atomtrace.verdicts import (
     times,
     tuned,
 )
-from pytest_atomtrace.verdicts.baseline import baseline_path, read_baseline
+from pytest_atomtrace.verdicts.baseline import baseline_path
+from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.launches import SingleWindow
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
@@ -275,9 +276,10 @@ class Trace(TraceView):
     def _known_untuned(self) -> tuple[str, ...] | None:
         if self.case is None:
             return None
-        root = self._launches.baselines if self._launches is not None else Path(self.settings.baselines)
+        launches = self._launches or SingleWindow(self, Path(self.settings.baselines))
         now = fingerprint(self)
-        baseline = read_baseline(baseline_path(root, now, self.case.slug))
+        path = baseline_path(launches.baselines, now, self.case.slug)
+        baseline = usable_baseline(path, self.case.slug, launches.command("all"))
         return baseline.untuned if baseline is not None and baseline.misfit(now) is None else None
 
     def assert_bench(

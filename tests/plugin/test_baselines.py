@@ -95,6 +95,19 @@ def test_a_case_without_a_baseline_is_no_pass_and_says_how_to_record_one(pyteste
     assert not baselines(pytester)
 
 
+def test_a_damaged_baseline_is_an_error_that_names_file_field_and_value(recorded: pytest.Pytester) -> None:
+    (path,) = recorded.path.glob("perf_specs/baselines/gpu/m-tp2-*conc64.json")
+    data = json.loads(path.read_text())
+    data["metrics"]["decode.gpu_busy"][3] = [0]
+    path.write_text(json.dumps(data))
+    result = run(recorded, recorded.path / "good")
+    result.assert_outcomes(errors=1)
+    text = words(result)
+    assert "No baseline for m-tp2-isl1024-osl128-conc64 (damaged): " in text
+    assert f'{path.name}: metrics["decode.gpu_busy"], launch 4, window 1 is 0, which is no whole number of' in text
+    assert "INCONCLUSIVE" in text
+
+
 def test_an_unchanged_replay_passes(recorded: pytest.Pytester) -> None:
     run(recorded, recorded.path / "good").assert_outcomes(passed=1)
 

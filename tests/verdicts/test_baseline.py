@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_atomtrace import ConfigError
-from pytest_atomtrace.verdicts.baseline import Baseline, baseline_path, others_of, read_baseline
+from pytest_atomtrace.verdicts.baseline import Baseline, baseline_path, others_of
+from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.fingerprint import Fingerprint
 from pytest_atomtrace.verdicts.step_profile import Usage
 
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
 
 names = st.text(min_size=1, max_size=30)
 facts = st.dictionaries(names, st.one_of(st.text(max_size=9), st.integers(-9, 9), st.booleans()), max_size=4)
-windows = st.lists(st.lists(st.integers(1, 10**9), max_size=3).map(tuple), max_size=5).map(tuple)
+windows = st.lists(st.integers(1, 10**9), min_size=1, max_size=3).map(tuple)
+
+
+def metrics_of(launches: int) -> st.SearchStrategy[dict[str, tuple[tuple[int, ...], ...]]]:
+    figures = st.lists(windows, min_size=launches, max_size=launches).map(tuple)
+    more = st.dictionaries(names, figures, max_size=3)
+    return st.tuples(more, figures).map(lambda both: {**both[0], "decode.gpu_busy": both[1]})
+
+
 usages = st.builds(Usage, st.integers(1, 99), st.integers(0, 10**8).map(float))
 baselines = st.builds(
     Baseline,
@@ -33,7 +42,7 @@ baselines = st.builds(
     recorded=facts,
     environment=facts,
     health=st.lists(st.sampled_from(["H08", "H14"]), max_size=2).map(tuple),
-    metrics=st.dictionaries(names, windows, max_size=4),
+    metrics=st.one_of(st.just({}), st.integers(1, 5).flatmap(metrics_of)),
     kernels=st.dictionaries(names, usages, max_size=5),
 )
 SOME = Baseline(
@@ -54,7 +63,7 @@ NOW = Fingerprint("gfx950", False, SOME.hardware, SOME.profiler, SOME.model)
 def test_what_is_written_is_read_back_and_written_the_same(tmp_path: Path, baseline: Baseline) -> None:
     path = tmp_path / "b.json"
     path.write_text(baseline.text(), encoding="utf-8")
-    again = read_baseline(path)
+    again = read_baseline(path, case=baseline.case)
     assert again == baseline
     assert again is not None
     assert again.text() == baseline.text()
@@ -108,19 +117,72 @@ def test_simulated_baselines_lie_in_a_folder_of_their_own(tmp_path: Path) -> Non
     assert others_of(tmp_path, "c") == ["gfx950"]
 
 
+def damaged(**changed: object) -> str:
+    return json.dumps({**json.loads(SOME.text()), **changed})
+
+
+def metrics(step: object, **more: object) -> str:
+    return damaged(metrics={"decode.gpu_busy": step, **more})
+
+
+STEP = r'metrics\["decode.gpu_busy"\]'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("", "no baseline can be read: Expecting value: line 1"),
         ("{", "no baseline can be read"),
+        ("[" * 100_000, "no baseline can be read"),
+        ("\xff", "no baseline can be read"),
         ("[]", "a JSON object"),
-        ('{"schema": 99}', "this version reads 1"),
-        (json.dumps({**json.loads(SOME.text()), "metrics": 3}), "damaged"),
-        (json.dumps({**json.loads(SOME.text()), "kernels": {"k": {"calls": 1}}}), "damaged"),
+        ('{"schema": 99}', "schema is 99; this version reads 1"),
+        ('{"schema": true}', "schema is true; this version reads 1"),
+        ('{"schema": 1, "case": "a", "case": "b"}', "'case' is there twice"),
+        ('{"schema": 1}', "case is missing"),
+        (damaged(case="m-tp4"), "case is 'm-tp4', but the file is named for 'm-tp2': it was copied or renamed"),
+        (damaged(case=3), "case is 3, which is no text"),
+        (damaged(simulated="no"), 'simulated is "no", which is neither true nor false'),
+        (damaged(hardware=[]), r"hardware is \[\], which is no object"),
+        (damaged(model={"tp": None}), r"model\.tp is null, which is no text, finite number"),
+        (damaged(profiler={"roctracer": float("nan")}), r"profiler\.roctracer is NaN"),
+        (damaged(health="H08"), 'health is "H08", which is no list of texts'),
+        (damaged(metrics=3), "metrics is 3, which is no object"),
+        (metrics([]), STEP + r" is \[\]: it has no launch"),
+        (metrics(7), STEP + " is 7, which is no list of launches"),
+        (metrics([[]]), STEP + r", launch 1 is \[\]: it has no window"),
+        (metrics([[5], 5]), STEP + ", launch 2 is 5, which is no list of windows"),
+        (metrics([[5], [0]]), STEP + ", launch 2, window 1 is 0, which is no whole number of nanoseconds from 1"),
+        (metrics([[5], [5, -5]]), STEP + ", launch 2, window 2 is -5,"),
+        (metrics([[5], [float("nan")]]), STEP + ", launch 2, window 1 is NaN,"),
+        (metrics([[float("inf")]]), STEP + ", launch 1, window 1 is Infinity,"),
+        (metrics([[True]]), STEP + ", launch 1, window 1 is true,"),
+        (metrics([["5"]]), STEP + ', launch 1, window 1 is "5",'),
+        (metrics([[5.5]]), STEP + r", launch 1, window 1 is 5\.5,"),
+        (metrics([[10**400]]), STEP + ", launch 1, window 1 is 1000"),
+        (damaged(metrics={"decode.iteration": [[5]]}), r"metrics has no decode\.gpu_busy"),
+        (metrics([[5], [5]], other=[[5]]), r"other has 1 launches where decode\.gpu_busy has 2"),
+        (damaged(kernels={"k": {"calls": 1}}), r'kernels\["k"\]\.ns is missing'),
+        (
+            damaged(kernels={"k": {"calls": 0, "ns": 5}}),
+            r'kernels\["k"\]\.calls is 0, which is no whole number of calls',
+        ),
+        (damaged(kernels={"k": {"calls": 1, "ns": -5}}), r'kernels\["k"\]\.ns is -5,'),
+        (damaged(kernels={"k": []}), r'kernels\["k"\] is \[\], which is no object'),
     ],
 )
-def test_a_damaged_file_says_so_and_names_itself(tmp_path: Path, text: str, said: str) -> None:
+def test_a_damaged_file_is_refused_with_the_field_its_value_and_what_to_do(
+    tmp_path: Path, text: str, said: str
+) -> None:
     path = tmp_path / "b.json"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=said) as caught:
-        read_baseline(path)
+        read_baseline(path, case=SOME.case)
     assert caught.value.where == str(path)
+    assert "--atom-update-baselines=all" in str(caught.value) or "this version reads" in str(caught.value)
+
+
+def test_a_baseline_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    (tmp_path / "b.json").mkdir()
+    with pytest.raises(ConfigError, match="no baseline can be read: Is a directory"):
+        read_baseline(tmp_path / "b.json", case=SOME.case)

@@ -183,7 +183,8 @@ def test_what_the_baseline_lists_is_known(data: Any, verdicts: list[Verdict], tm
 
 
 def _record(trace: Trace, root: Path) -> list[Path]:
-    from pytest_atomtrace.verdicts.baseline import Baseline, baseline_path, read_baseline
+    from pytest_atomtrace.verdicts.baseline import Baseline, baseline_path
+    from pytest_atomtrace.verdicts.baseline_reading import read_baseline
     from pytest_atomtrace.verdicts.fingerprint import fingerprint
 
     now = fingerprint(trace)
@@ -194,5 +195,5 @@ def _record(trace: Trace, root: Path) -> list[Path]:
     path = baseline_path(root, now, CASE.slug)
     path.parent.mkdir(parents=True)
     path.write_text(baseline.text())
-    assert read_baseline(path) == baseline
+    assert read_baseline(path, case=CASE.slug) == baseline
     return [path]

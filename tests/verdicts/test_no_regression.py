@@ -155,6 +155,55 @@ def test_a_baseline_of_another_gfx_is_named(bench: Bench) -> None:
     assert caught.value.reason == "hardware"
 
 
+def edit(bench: Bench, **sections: object) -> None:
+    """Change sections of the baseline's file as a careless hand would."""
+    path = bench.baselines / "gpu" / f"{CASE.slug}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **sections}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"metrics": {"decode.gpu_busy": []}}, "it has no launch"),
+        ({"metrics": {"decode.gpu_busy": [[0]] * 5}}, "launch 1, window 1 is 0"),
+        ({"metrics": {"decode.gpu_busy": [[float("nan")]] * 5}}, "launch 1, window 1 is NaN"),
+        ({"case": "another"}, "case is 'another'"),
+        ({"kernels": {}}, "it lists no kernels"),
+    ],
+    ids=["empty", "zero", "nan", "another case", "no kernels"],
+)
+def test_a_damaged_baseline_is_no_answer_and_comes_with_the_command(
+    bench: Bench, sections: dict[str, object], said: str
+) -> None:
+    edit(bench, **sections)
+    with pytest.raises(NoBaselineError, match=said) as caught:
+        bench.trace(slower(5.0)).assert_no_regression()
+    assert caught.value.reason == "damaged"
+    assert f"{CASE.slug}.json" in str(caught.value)
+    assert caught.value.command == "pytest test_it.py --atom-update-baselines=all"
+    assert bench.verdicts == []
+
+
+def test_a_damaged_baseline_is_replaced_by_recording_all(bench: Bench) -> None:
+    edit(bench, metrics=3)
+    bench.record(*FIVE)
+    bench.trace(slower(1.01)).assert_no_regression()
+    assert bench.verdicts[-1].outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("asked", [["families"], ["decode.gpu_busy"], None], ids=str)
+def test_times_asked_of_a_baseline_of_counts_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str] | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    bench.trace(USUAL, update_baselines="all").assert_no_regression(metrics=["counts"])
+    with pytest.raises(NoBaselineError, match=r"it has counts only, no times") as caught:
+        bench.trace(slower(1.0)).assert_no_regression(metrics=asked)
+    assert caught.value.reason == "metric"
+    assert caught.value.command.endswith("--atom-update-baselines=all")
+
+
 def test_missing_records_what_is_missing_and_judges_the_rest(bench: Bench) -> None:
     with pytest.raises(AssertionError, match="slower than its baseline"):
         bench.trace(slower(1.2), slower(1.2), update_baselines="missing").assert_no_regression()
