@@ -17,11 +17,13 @@ _SHOWN = 8
 _FAMILIES = 4
 _LATE = 0.5
 _NAME = 44
+# Less is no time at all: "+0 ns" would be a line about nothing.
+_ZERO_NS = 0.5
 
 
 def signed(ns: float) -> str:
     """``+1.200 ms``, ``-3.000 us``."""
-    return f"{'-' if ns < 0 else '+'}{format_duration(abs(ns))}"
+    return f"{'-' if ns <= -_ZERO_NS else '+'}{format_duration(abs(ns))}"
 
 
 def attribution_rows(found: Attribution) -> list[tuple[str, list[str]]]:
@@ -29,7 +31,8 @@ def attribution_rows(found: Attribution) -> list[tuple[str, list[str]]]:
     alone = sorted({rank for change in found.changes for rank in change.ranks})
     where = f" on {found.rank}, the rank with most work" if len(found.late) > 1 or alone else ""
     share = f", {found.share * 100:.0f} % of it explained by" if found.share is not None else ":"
-    lines = [f"the step takes {signed(found.step_ns)}{where}{share}"]
+    takes = signed(found.step_ns) if abs(found.step_ns) >= _ZERO_NS else "as long as before"
+    lines = [f"the step takes {takes}{where}{share}"]
     if found.alike:
         lines.append(f"{signed(found.alike_ns):>11}  all kernels alike, {found.alike * 100:+.1f} %; beyond that:")
     lines += [_line(change) for change in found.changes[:_SHOWN]]
@@ -38,7 +41,9 @@ def attribution_rows(found: Attribution) -> list[tuple[str, list[str]]]:
         lines.append(f"{signed(more):>11}  {len(found.changes) - _SHOWN} more kernels")
     if not found.changes:
         lines.append("no kernel differs by more than 1 % and 0.3 us")
-    lines.append(f"{signed(found.same_ns):>11}  all others together; waiting for other ranks {signed(found.rest_ns)}")
+    rest = "waiting for other ranks" if len(found.late) > 1 else "no kernel accounts for it"
+    for ns, what in ((found.same_ns, "all others together"), (found.rest_ns, rest)):
+        lines += [f"{signed(ns):>11}  {what}"] * (abs(ns) >= _ZERO_NS)
     families = [f"{name} {signed(ns)}" for name, ns in found.families[:_FAMILIES] if abs(ns) > 1]
     rows = [("changed", lines), ("families", [", ".join(families)])]
     late = max(found.late, key=lambda rank: found.late[rank], default="")

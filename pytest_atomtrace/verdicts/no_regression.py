@@ -11,7 +11,7 @@ from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, 
 from pytest_atomtrace.units import parse_share
 from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
 from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
-from pytest_atomtrace.verdicts.evidence import near_path
+from pytest_atomtrace.verdicts.evidence import count_of, near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.recording import record
@@ -277,11 +277,12 @@ def _notes(judged: Judged) -> tuple[str, ...]:
     notes = []
     if judged.worse and not judged.failing:
         notes.append(once_note(judged))
-    suspicious = [name for name, one in judged.first.items() if one.result is Result.SUSPICIOUS]
+    suspicious = [one for one in judged.first.values() if one.result is Result.SUSPICIOUS]
     if suspicious:
+        fewest = count_of(min(one.n_baseline for one in suspicious), "launch", "launches")
         notes.append(
-            f"suspicious: {', '.join(suspicious)} beyond the limit, but the baseline has {judged.baseline.launches} "
-            "launches where three are needed to fail"
+            f"suspicious: {', '.join(one.name for one in suspicious)} beyond the limit, but the baseline has {fewest} "
+            f"where {Rule.least_launches} are needed to fail"
         )
     improved = [
         f"{name} {one.change * 100:+.1f} %" for name, one in judged.first.items() if one.result is Result.IMPROVED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.trace.names import short_name
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.step_profile import StepProfile, Usage
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["count_differences", "counts_verdict", "evidence", "headline", "once_note", "typical_step"]
+__all__ = [
+    "attempt_row",
+    "comparison_rows",
+    "count_differences",
+    "counts_verdict",
+    "evidence",
+    "headline",
+    "once_note",
+    "typical_step",
+]
 
 _SHOWN = 6
 _WORDS = {
@@ -57,9 +67,11 @@ def headline(judged: Judged, failing: Sequence[str]) -> str:
             f"{one.limit * 100:.1f} %); {confirm}."
         )
     if judged.drifted and judged.drift is not None:
+        step = judged.first.get(STEP)
+        though = ", though it is within its limit of the baseline" if step is not None and _inside(step) else ""
         return (
             f"a decode step has drifted by {judged.drift * 100:.1f} % since its anchor, over the limit of "
-            f"{judged.drift_limit * 100:g} %, though it is within its limit of the baseline."
+            f"{judged.drift_limit * 100:g} %{though}."
         )
     one = judged.first.get(STEP) or _worst(list(judged.first.values()))
     return (
@@ -81,12 +93,11 @@ def evidence(trace: TraceView, judged: Judged, place: Path, *, accept: str) -> t
     """Everything that a reader needs to act."""
     profile = judged.figures.profile
     step = judged.first.get(STEP)
-    base_ns = step.baseline if step is not None else float(profile.worst_busy_ns)
-    found = attribute(judged.baseline.kernels, base_ns, profile)
+    found = attribute(judged.baseline.kernels, _step_of(judged.baseline), profile)
     spread = f", spread {step.spread * 100:.1f} %" if step is not None else ""
     middle = typical_step(trace, judged)
     rows: list[tuple[str, str | Sequence[str]]] = [
-        ("judged", _table(judged.first)),
+        ("judged", comparison_rows(judged.first)),
         ("attempts", _attempts(judged)),
         *attribution_rows(found),
         ("drift", _drift(judged)),
@@ -104,33 +115,55 @@ def typical_step(trace: TraceView, judged: Judged) -> Step | None:
     return trace.median_step(rank, "decode") if rank is not None else None
 
 
-def _table(comparisons: Mapping[str, Comparison]) -> list[str]:
+def _step_of(baseline: Baseline) -> float:
+    """The baseline's step time, whether it was asked about or not: a failing family is a part of it."""
+    return fmean(median(windows) for windows in baseline.metrics[STEP])
+
+
+def comparison_rows(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """A line for each metric, worst first; what became of those that are not shown is counted."""
     ordered = sorted(comparisons.values(), key=lambda one: -one.change / (one.limit or 1.0))
-    lines = []
-    for one in ordered[:_SHOWN]:
-        word = {Result.REGRESSION: "SLOWER", Result.IMPROVED: "faster"}.get(one.result, one.result.value)
-        lines.append(
-            f"{one.name.removeprefix('decode.'):<22} {format_duration(one.baseline):>9} -> "
-            f"{format_duration(one.now):>9} {one.change * 100:+6.1f} %  limit {one.limit * 100:4.1f} %  {word}"
-        )
+    lines = [
+        f"{one.name.removeprefix('decode.'):<22} {format_duration(one.baseline):>9} -> "
+        f"{format_duration(one.now):>9} {one.change * 100:+6.1f} %  limit {one.limit * 100:4.1f} %  {_word(one)}"
+        for one in ordered[:_SHOWN]
+    ]
     if len(ordered) > _SHOWN:
-        lines.append(f"and {len(ordered) - _SHOWN} more within their limits")
+        words = [_word(one) for one in ordered[_SHOWN:]]
+        lines.append("and " + ", ".join(f"{words.count(word)} more {word}" for word in dict.fromkeys(words)))
     return lines
+
+
+def _inside(one: Comparison) -> bool:
+    return abs(one.change) <= one.limit
+
+
+def _word(one: Comparison) -> str:
+    """What became of one metric, in a table."""
+    if one.result is Result.OK and not _inside(one):
+        return f"ok, under {format_duration(one.floor)}"
+    return {Result.REGRESSION: "SLOWER", Result.IMPROVED: "faster"}.get(one.result, one.result.value)
 
 
 def _attempts(judged: Judged) -> list[str]:
     names = judged.failing or judged.worse or [STEP if STEP in judged.first else next(iter(judged.first))]
     name = _worst([judged.first[one] for one in names]).name
-    lines = [_attempt(1, judged.first[name])]
+    lines = [attempt_row(1, judged.first[name])]
     if name in judged.second:
-        lines.append(_attempt(2, judged.second[name]))
+        lines.append(attempt_row(2, judged.second[name]))
     elif judged.not_confirmed:
         lines.append(f"launch 2: not confirmed: {judged.not_confirmed}")
     return lines
 
 
-def _attempt(number: int, one: Comparison) -> str:
-    word = "beyond the limit" if one.result is Result.REGRESSION else "within the limit"
+def attempt_row(number: int, one: Comparison) -> str:
+    """What a launch says of one metric."""
+    if _inside(one):
+        word = "within the limit"
+    elif one.result is Result.OK:
+        word = f"beyond the limit of {one.limit * 100:.1f} %, but less than {format_duration(one.floor)}"
+    else:
+        word = "beyond the limit" if one.difference > 0 else "faster, beyond the limit"
     return f"launch {number}: {one.name} {format_duration(one.now)}, {one.change * 100:+.1f} %: {word}"
 
 
@@ -156,7 +189,9 @@ def counts_verdict(trace: TraceView, check: str, baseline: Baseline, profile: St
     differing = count_differences(baseline.kernels, profile.usage())
     if not differing:
         calls = sum(use.calls for use in baseline.kernels.values())
-        sentence = f"A decode step makes the baseline's {calls:,} kernel calls {on_ranks(list(profile.ranks))}."
+        ranks = list(profile.ranks)
+        where = on_ranks(ranks) if len(ranks) == 1 else f"(median of {len(ranks)} ranks)"
+        sentence = f"A decode step makes the baseline's {calls:,} kernel calls {where}."
         return Verdict(check, Outcome.PASS, sentence, facts={"calls": calls})
     sentence = f"The kernels of a decode step are not those of its baseline: {differing[0]}."
     lines = block([("differs", differing[:12]), *trace.footer(None, "decode")])

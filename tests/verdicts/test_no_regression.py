@@ -239,7 +239,8 @@ def test_two_launches_are_a_suspicion(tmp_path: Path, monkeypatch: pytest.Monkey
     bench.saved = 2
     bench.record(USUAL, USUAL)
     bench.trace(slower(1.5)).assert_no_regression()
-    assert any(note.startswith("suspicious: ") for note in bench.verdicts[-1].notes)
+    (said,) = (note for note in bench.verdicts[-1].notes if note.startswith("suspicious: "))
+    assert "the baseline has 2 launches where 3 are needed to fail" in said
 
 
 def test_one_percent_a_day_is_green_every_day_and_red_at_the_limit_of_the_drift(bench: Bench) -> None:
@@ -299,6 +300,23 @@ def test_a_metric_can_be_chosen(bench: Bench) -> None:
 def test_a_wrong_question_is_refused(bench: Bench, arguments: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         bench.trace(USUAL).assert_no_regression(**arguments)  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_family_alone_is_explained_by_what_the_whole_step_gained(bench: Bench) -> None:
+    slow = slower(1.0, attention_kernel=1.1)
+    with pytest.raises(AssertionError) as caught:
+        bench.trace(slow, slow).assert_no_regression(metrics=["decode.family.attention"])
+    text = str(caught.value)
+    assert "the step takes +40.00 us, 100 % of it explained by" in text
+    assert "+0 ns" not in text
+
+
+def test_a_drift_that_is_beyond_the_limit_of_the_baseline_too_is_not_called_within_it(bench: Bench) -> None:
+    bench.record(*[slower(1.06)] * 5)
+    with pytest.raises(AssertionError, match="has drifted by 10") as caught:
+        # The second launch drifted as far, and is within the limit; the first one is not.
+        bench.trace(slower(1.12), slower(1.105)).assert_no_regression(tolerance="5 %")
+    assert "though" not in str(caught.value)
 
 
 def test_random_weights_have_counts_and_no_times(bench: Bench) -> None:
