@@ -172,6 +172,11 @@ class Captures:
 
         return saved_launches(self._replayed(case))
 
+    def simulated(self, case: Case) -> bool:
+        """Whether the capture of the case is a simulated one, replayed or not."""
+        loaded = self._loaded.get(case.slug)
+        return loaded is not None and "sim" in (loaded[0].engine, loaded[0].manifest.get("engine"))
+
     def seconds(self, item: pytest.Item, case: Case) -> float:
         """Wall time of the first launch and its windows."""
         return sum(capture.capture_s for capture in self._windows(item, case, 1))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.plugin.state import CASE
+from pytest_atomtrace.settings import rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +25,12 @@ __all__ = ["WINDOWS", "ItemLaunches", "asks_for_times", "recording_plan", "windo
 # A baseline has three windows a launch (see the statistics page); what is compared with it has as many.
 WINDOWS, LAUNCHES = 3, 5
 _CHECK = "assert_no_regression"
+_UPDATE = "--atom-update-baselines"
+# What only says how this run judges, reports and cleans up.
+_OF_THE_RUN = (
+    "update_baselines", "output", "keep", "keep_size", "tolerance", "confirm", "drift", "waivers", "error_exit",
+    "json", "html", "markdown", "github", "dashboard", "junit",
+)  # fmt: skip
 
 
 def asks_for_times(item: pytest.Item) -> bool:
@@ -55,6 +63,33 @@ def recording_plan(items: Sequence[pytest.Item], mode: str, baselines: Path) -> 
         f"recording baselines of {len(wanted)} cases on {servers} servers: {LAUNCHES * servers} launches, {windows} "
         f"windows ({LAUNCHES} launches a server, {WINDOWS} windows a case and launch)"
     )
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " ".join(["pytest", *(shlex.quote(word) for word in words)])
+
+
+def _pasted_id(item: pytest.Item) -> str:
+    """The item's id from where pytest was started: ids count from the rootdir, arguments from the directory."""
+    nodeid = item.nodeid
+    group = item.get_closest_marker("xdist_group")
+    if group is not None:  # --dist loadgroup appends the group, and no argument may have it
+        nodeid = nodeid.removesuffix(f"@{group.args[0] if group.args else group.kwargs.get('name', 'default')}")
+    place, *names = nodeid.split("::", 1)
+    here = item.config.invocation_params.dir
+    path = os.path.relpath(item.config.rootpath / place, here)
+    return "::".join([path.replace(os.sep, "/"), *names])
+
+
+def _given_options(config: pytest.Config) -> list[str]:
+    """Options of the command line that decide what is measured, or where baselines lie."""
+    found = []
+    for row in rows():
+        value = config.getoption(row.dest, None)
+        if value is None or row.name in _OF_THE_RUN:
+            continue
+        found.append(row.option if row.kind == "flag" else f"{row.option}={value}")
+    return found
 
 
 class ItemLaunches:
@@ -94,9 +129,15 @@ class ItemLaunches:
         return self._captures.windows(self._item, self._case, launch)
 
     def command(self, mode: str) -> str:
-        """How to record: the item by its id, with this run's backend."""
-        backend = f" --atom-backend={self._settings.backend}" if self._settings.backend in ("sim", "atom") else ""
-        return f"pytest {shlex.quote(self._item.nodeid)}{backend} --atom-update-baselines={mode}"
+        """How to record, good to paste where pytest was started: the item by its id, with this run's options."""
+        return _joined([_pasted_id(self._item), *_given_options(self._item.config), f"{_UPDATE}={mode}"])
+
+    @property
+    def lasting_command(self) -> str:
+        """The command for the file: every check of the case in its spec, wherever it is run."""
+        backend = ["--atom-backend=sim"] if self._captures.simulated(self._case) else []
+        spec = self._item.nodeid.partition("::")[0]
+        return _joined([spec, "-k", self._case.slug, *backend, f"{_UPDATE}=all"])
 
     def say(self, text: str) -> None:
         """A progress line."""

@@ -43,6 +43,10 @@ class Launches(Protocol):
     def command(self, mode: str) -> str:
         """The command line that records baselines, with ``--atom-update-baselines=<mode>``."""
 
+    @property
+    def lasting_command(self) -> str:
+        """The command for the file: by spec and case, without the places of this run, so that it stays the same."""
+
     def say(self, text: str) -> None:
         """A progress line."""
 
@@ -71,6 +75,11 @@ class SingleWindow:
     def command(self, mode: str) -> str:
         """The general form: there is no test to name."""
         return f"pytest --atom-update-baselines={mode}"
+
+    @property
+    def lasting_command(self) -> str:
+        """As general."""
+        return self.command("all")
 
     def say(self, text: str) -> None:
         """Nobody listens."""

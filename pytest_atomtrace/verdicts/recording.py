@@ -79,7 +79,7 @@ def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
         hardware=now.hardware,
         profiler=now.profiler,
         model=now.model,
-        recorded={"command": f"pytest --atom-update-baselines -k {slug}", "steady_min": first.settings.steady_min},
+        recorded={"command": launches.lasting_command, "steady_min": first.settings.steady_min},
         environment=_environment(first),
         health=tuple(sorted({finding.code for windows in taken for one in windows for finding in one.health})),
         metrics=metrics,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,6 +94,45 @@ def test_a_case_without_a_baseline_is_no_pass_and_says_how_to_record_one(pyteste
     assert "No baseline for m-tp2-isl1024-osl128-conc64 (missing)" in text
     assert "--atom-update-baselines=missing" in text
     assert not baselines(pytester)
+
+
+def pasted(pytester: pytest.Pytester, command: str, *more: str) -> pytest.RunResult:
+    """Run a command of a message as a shell would."""
+    program, *arguments = shlex.split(command)
+    assert program == "pytest"
+    return pytester.runpytest_subprocess(*arguments, *more)
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1", "--dist", "loadgroup")], ids=["no xdist", "loadgroup"])
+def test_the_command_of_a_missing_baseline_records_it_when_pasted(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(SPEC.replace("    @pytest", "    @pytest.mark.xdist_group('gpus')\n    @pytest"))
+    save(pytester.path / "a run", *[USUAL] * 5)
+    below = pytester.mkdir("below")
+    monkeypatch.chdir(below)
+    spec = next(pytester.path.glob("test_*.py")).name
+    options = ("--atom-replay=../a run", "--atom-baselines=specs/b", f"--rootdir={pytester.path}", "-c", "/dev/null")
+    result = pytester.runpytest_subprocess(*options, f"../{spec}", *workers)
+    result.assert_outcomes(errors=1)
+    (said,) = {line.partition("Record one with: ")[2] for line in result.outlines if "Record one with: " in line}
+    words = shlex.split(said)
+    assert words[1].startswith(f"../{spec}::test_speed[m-tp2-")
+    assert words[2:] == ["--atom-replay=../a run", "--atom-baselines=specs/b", "--atom-update-baselines=missing"]
+    pasted(pytester, said, f"--rootdir={pytester.path}", "-c", "/dev/null").assert_outcomes(passed=1)
+    assert len(list((pytester.path / "specs" / "b").glob("*/*.json"))) == 2
+
+
+def test_the_command_in_the_file_records_it_anew_to_the_same_bytes(recorded: pytest.Pytester) -> None:
+    before = baselines(recorded)
+    (name,) = (name for name in before if ".anchor" not in name)
+    command = json.loads(before[name])["recorded"]["command"]
+    spec = next(recorded.path.glob("test_*.py")).name
+    assert command == f"pytest {spec} -k m-tp2-isl1024-osl128-conc64 --atom-update-baselines=all"
+    result = pasted(recorded, command, f"--atom-replay={recorded.path / 'good'}")
+    result.assert_outcomes(passed=1)
+    assert "baseline recorded" in words(result)
+    assert baselines(recorded) == before
 
 
 def test_a_damaged_baseline_is_an_error_that_names_file_field_and_value(recorded: pytest.Pytester) -> None:

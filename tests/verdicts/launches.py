@@ -88,6 +88,10 @@ class Bench:
     def command(self, mode: str) -> str:
         return f"pytest test_it.py --atom-update-baselines={mode}"
 
+    @property
+    def lasting_command(self) -> str:
+        return f"pytest test_it.py -k {CASE.slug} --atom-update-baselines=all"
+
     def say(self, text: str) -> None:
         self.said.append(text)
 
