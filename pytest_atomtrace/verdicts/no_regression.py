@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, NoBaselineError
 from pytest_atomtrace.units import parse_share
+from pytest_atomtrace.verdicts.anchor import Anchor, read_anchor
 from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
 from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
 from pytest_atomtrace.verdicts.evidence import count_of, near_path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COUNTS", "FAMILIES_WORD", "KNOWN_METRICS", "Judged", "no_regression"]
 
+UPDATE_ALL = "--atom-update-baselines=all"
 COUNTS, FAMILIES_WORD = "counts", "families"
 KNOWN_METRICS = (STEP, FAMILIES_WORD, "decode.iteration", "draft.gpu_busy", "prefill.per_ktok", COUNTS)
 # A family below this share of the step moves it by less than the tolerance whatever it does.
@@ -52,6 +54,7 @@ class Judged:
     baseline: Baseline
     first: Mapping[str, Comparison]
     figures: WindowFigures
+    anchor: Anchor
     second: Mapping[str, Comparison] = field(default_factory=dict)
     not_confirmed: str = ""
     drift: float | None = None
@@ -101,9 +104,8 @@ def no_regression(
     baseline = _baseline(trace, launches)
     if not times:
         return counts_verdict(trace, check, baseline, profile_steps(trace, "decode"))
-    anchor = usable_baseline(anchor_path(launches.baselines, now, slug), slug, launches.command("all"))
-    from_ns = _mean(anchor, STEP) if anchor is not None and anchor.misfit(now) is None else 0.0
-    judged = _judge(trace, launches, baseline, asked, rule, anchor_ns=from_ns)
+    anchor = read_anchor(anchor_path(launches.baselines, now, slug), slug, now, launches.command("all"))
+    judged = _judge(trace, launches, baseline, asked, rule, anchor=anchor)
     return _verdict(trace, launches, check, judged, counted=COUNTS in asked)
 
 
@@ -149,14 +151,14 @@ def _judge(
     asked: tuple[str, ...],
     rule: Rule,
     *,
-    anchor_ns: float,
+    anchor: Anchor,
 ) -> Judged:
     taken = [measure_window(window) for window in launches.windows(1)]
     names = _names(baseline, asked, launches)
-    judged = Judged(baseline, judge(_figures(baseline, names, taken), rule), taken[-1])
+    judged = Judged(baseline, judge(_figures(baseline, names, taken), rule), taken[-1], anchor)
     _refuse_insufficient(judged, launches)
     judged.drift_limit = parse_share(trace.settings.drift, where="drift")
-    judged.drift = _drift(taken, anchor_ns)
+    judged.drift = _drift(taken, anchor.step_ns)
     if not judged.worse and not judged.drifted:
         return judged
     reason = launches.no_more if trace.settings.confirm == "launch" else "--atom-confirm=never"
@@ -167,7 +169,7 @@ def _judge(
             again = [measure_window(window) for window in launches.windows(2)]
             judged.second = judge(_figures(baseline, names, again), rule)
             # One slow launch is no drift: the faster of the two counts.
-            drifts = [one for one in (judged.drift, _drift(again, anchor_ns)) if one is not None]
+            drifts = [one for one in (judged.drift, _drift(again, anchor.step_ns)) if one is not None]
             judged.drift = min(drifts, default=None)
         except (InfraError, InconclusiveError) as error:
             reason = str(error).splitlines()[0]
@@ -253,6 +255,8 @@ def _verdict(trace: TraceView, launches: Launches, check: str, judged: Judged, *
     facts["attempts"] = 2 if judged.second else 1
     if judged.drift is not None:
         facts["drift"] = round(judged.drift, 5)
+    else:
+        facts["no_drift"] = judged.anchor.reason
     failing = judged.failing
     if not failing and counted:
         counts = counts_verdict(trace, check, judged.baseline, judged.figures.profile)
@@ -288,9 +292,11 @@ def _notes(judged: Judged) -> tuple[str, ...]:
         f"{name} {one.change * 100:+.1f} %" for name, one in judged.first.items() if one.result is Result.IMPROVED
     ]
     if improved:
-        notes.append(f"improved: {', '.join(improved)}; record it with --atom-update-baselines=all to keep it")
+        notes.append(f"improved: {', '.join(improved)}; record it with {UPDATE_ALL} to keep it")
     if judged.drift is not None and abs(judged.drift) > judged.drift_limit / 2:
         notes.append(f"drift: {judged.drift * 100:+.1f} % since the anchor (limit {judged.drift_limit * 100:g} %)")
+    if judged.drift is None:
+        notes.append(f"drift is not watched: {judged.anchor.why_none}; recording with {UPDATE_ALL} writes it anew")
     differing = count_differences(judged.baseline.kernels, judged.figures.profile.usage())
     if differing and not judged.failing:
         notes.append(f"kernels of a decode step are not those of the baseline: {'; '.join(differing[:4])}")

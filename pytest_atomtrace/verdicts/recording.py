@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import InconclusiveError
 from pytest_atomtrace.units import format_seconds
+from pytest_atomtrace.verdicts.anchor import keep_anchor
 from pytest_atomtrace.verdicts.baseline import Baseline, anchor_path, baseline_path
-from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.evidence import count_of, near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.step_profile import Usage, profile_steps
@@ -36,17 +36,18 @@ _CONTENDED = ("H09", "H11", "H13")
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was written where; `anchored` if the anchor is new too."""
+    """What was written where; `anchor`: why the anchor was written too, None if it stayed."""
 
     path: Path
     launches: int
     windows: int
-    anchored: bool
+    anchor: str | None
 
     @property
     def note(self) -> str:
         """One line for the summary."""
-        anchor = ", and its anchor" if self.anchored else ""
+        anchor = "" if self.anchor is None else ", and its anchor"
+        anchor += f" anew ({self.anchor})" if self.anchor else ""
         counted = f"{count_of(self.launches, 'launch', 'launches')}, {count_of(self.windows, 'window')}"
         return f"baseline recorded{anchor}: {near_path(self.path)} ({counted}); review and commit it"
 
@@ -87,8 +88,8 @@ def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
         untuned=untuned_shapes(first.manifest) or (),
     )
     launches.write(path, baseline.text().encode())
-    anchored = _anchor(launches, baseline, anchor_path(launches.baselines, now, slug))
-    return Recorded(path, len(taken), sum(len(windows) for windows in taken), anchored)
+    anchor = keep_anchor(launches, baseline, now, anchor_path(launches.baselines, now, slug))
+    return Recorded(path, len(taken), sum(len(windows) for windows in taken), anchor)
 
 
 def _believed(windows: Sequence[TraceView], *, times: bool) -> Sequence[TraceView]:
@@ -102,27 +103,6 @@ def _believed(windows: Sequence[TraceView], *, times: bool) -> Sequence[TraceVie
                 f"a disturbed window cannot become a baseline ({near_path(window.directory)}): {'; '.join(disturbed)}"
             )
     return windows
-
-
-def _anchor(launches: Launches, baseline: Baseline, path: Path) -> bool:
-    """Write the anchor if there is none: the first baseline's means, which updates leave alone."""
-    if not baseline.metrics or read_baseline(path, case=baseline.case) is not None:
-        return False
-    means = {
-        name: ((round(fmean(one for windows in values for one in windows)),),)
-        for name, values in baseline.metrics.items()
-    }
-    anchor = Baseline(
-        case=baseline.case,
-        simulated=baseline.simulated,
-        hardware=baseline.hardware,
-        profiler=baseline.profiler,
-        model=baseline.model,
-        recorded=baseline.recorded,
-        metrics=means,
-    )
-    launches.write(path, anchor.text().encode())
-    return True
 
 
 def mean_usage(windows: Sequence[TraceView]) -> Mapping[str, Usage]:

@@ -169,7 +169,7 @@ def attempt_row(number: int, one: Comparison) -> str:
 
 def _drift(judged: Judged) -> str:
     if judged.drift is None:
-        return ""
+        return f"not watched: {judged.anchor.why_none}"
     return f"{judged.drift * 100:+.1f} % since the anchor (limit {judged.drift_limit * 100:g} %)"
 
 

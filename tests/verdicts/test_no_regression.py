@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -260,6 +261,58 @@ def test_half_of_the_drift_is_a_note(bench: Bench) -> None:
     bench.record(*[slower(1.06)] * 5)
     bench.trace(slower(1.06)).assert_no_regression()
     assert "drift: +6.0 % since the anchor (limit 10 %)" in bench.verdicts[-1].notes
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "said"),
+    [
+        (None, "missing", r"there is no anchor perf_specs/baselines/gpu/model-tp2-.*\.anchor\.json"),
+        ({"hardware": {"device": "AMD Instinct MI300X"}}, "hardware", r"is of other hardware \(device was 'AMD Inst"),
+        ({"profiler": {"roctracer": 1}}, "profiler", r"is of another profiler \(roctracer was 1 and is 'not recorded'"),
+    ],
+    ids=["deleted", "hardware", "profiler"],
+)
+def test_an_anchor_that_is_gone_or_of_something_else_is_named_and_written_anew_by_recording(
+    bench: Bench, damage: dict[str, object] | None, reason: str, said: str
+) -> None:
+    path = bench.baselines / "gpu" / f"{CASE.slug}.anchor.json"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
+    bench.trace(slower(1.01)).assert_no_regression()
+    (note,) = bench.verdicts[-1].notes
+    assert re.match(f"drift is not watched: .*{said}", note)
+    assert bench.verdicts[-1].facts["no_drift"] == reason
+    with pytest.raises(AssertionError, match="drift     not watched: "):
+        bench.trace(slower(1.2), slower(1.2)).assert_no_regression()
+    bench.record(*FIVE)
+    recorded = bench.verdicts[-1].notes[0]
+    assert recorded.startswith("baseline recorded, and its anchor")
+    assert ("anew (the old one was of" in recorded) == (damage is not None)
+    bench.trace(slower(1.01)).assert_no_regression()
+    assert bench.verdicts[-1].notes == ()
+    assert "drift" in bench.verdicts[-1].facts
+
+
+def test_a_damaged_anchor_is_no_answer_and_is_written_anew_by_recording(bench: Bench) -> None:
+    path = bench.baselines / "gpu" / f"{CASE.slug}.anchor.json"
+    path.write_text(path.read_text().replace("1200000", "0"))
+    with pytest.raises(NoBaselineError, match=r"anchor\.json: metrics.*launch 1, window 1 is 0") as caught:
+        bench.trace(slower(1.01)).assert_no_regression()
+    assert caught.value.reason == "damaged"
+    bench.record(*FIVE)
+    assert "and its anchor anew (the old one was damaged: metrics" in bench.verdicts[-1].notes[0]
+    bench.trace(slower(1.01)).assert_no_regression()
+    assert bench.verdicts[-1].outcome is Outcome.PASS
+
+
+def test_recording_leaves_a_good_anchor_alone_whatever_it_records(bench: Bench) -> None:
+    path = bench.baselines / "gpu" / f"{CASE.slug}.anchor.json"
+    before = path.read_bytes()
+    bench.record(*[slower(1.06)] * 5)
+    assert path.read_bytes() == before
+    assert "anchor" not in bench.verdicts[-1].notes[0]
 
 
 def test_counts_are_exact_and_need_one_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
