@@ -15,12 +15,11 @@ from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.no_regression import (
     FAMILY_FLOOR_NS,
-    FAMILY_SHARE,
     STEP_FLOOR_NS,
     STEP_FLOOR_SHARE,
 )
 from pytest_atomtrace.verdicts.regression import STEP_GROUP, Figures, Rule, judge
-from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP, measure_window
+from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, FAMILY_SHARE, STEP, measure_window
 
 if TYPE_CHECKING:
     from pathlib import Path

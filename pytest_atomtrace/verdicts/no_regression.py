@@ -12,21 +12,20 @@ from pytest_atomtrace.units import parse_share
 from pytest_atomtrace.verdicts.anchor import Anchor, read_anchor
 from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
 from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
-from pytest_atomtrace.verdicts.evidence import count_of, near_path
+from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.recording import record
 from pytest_atomtrace.verdicts.regression import STEP_GROUP, Figures, Result, Rule, confirmed, judge
+from pytest_atomtrace.verdicts.regression_notes import comparison_notes
 from pytest_atomtrace.verdicts.regression_text import (
-    count_differences,
     counts_verdict,
     evidence,
     headline,
-    once_note,
     typical_step,
 )
 from pytest_atomtrace.verdicts.step_profile import profile_steps
-from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP, WindowFigures, measure_window
+from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, FAMILY_SHARE, STEP, WindowFigures, measure_window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COUNTS", "FAMILIES_WORD", "KNOWN_METRICS", "Judged", "no_regression"]
 
-UPDATE_ALL = "--atom-update-baselines=all"
 COUNTS, FAMILIES_WORD = "counts", "families"
 KNOWN_METRICS = (STEP, FAMILIES_WORD, "decode.iteration", "draft.gpu_busy", "prefill.per_ktok", COUNTS)
-# A family below this share of the step moves it by less than the tolerance whatever it does.
-FAMILY_SHARE = 0.05
 # What nobody would act on: of a step, and of one family within it.
 STEP_FLOOR_NS, STEP_FLOOR_SHARE, FAMILY_FLOOR_NS = 20_000.0, 0.01, 5_000.0
 
@@ -99,8 +95,8 @@ def no_regression(
     path = baseline_path(launches.baselines, now, slug)
     mode = trace.settings.update_baselines
     if (mode == "all" and launches.first_recording()) or (mode == "missing" and not path.exists()):
-        note = record(trace, launches, times=times).note
-        return Verdict(check, Outcome.PASS, f"The baseline of {slug} was recorded.", notes=(note,))
+        notes = record(trace, launches, times=times).notes
+        return Verdict(check, Outcome.PASS, f"The baseline of {slug} was recorded.", notes=notes)
     baseline = _baseline(trace, launches)
     if not times:
         return counts_verdict(trace, check, baseline, profile_steps(trace, "decode"))
@@ -263,7 +259,7 @@ def _verdict(trace: TraceView, launches: Launches, check: str, judged: Judged, *
         if counts.outcome is not Outcome.PASS:
             return counts
     if not failing and not judged.drifted:
-        return Verdict(check, Outcome.PASS, headline(judged, failing), notes=_notes(judged), facts=facts)
+        return Verdict(check, Outcome.PASS, headline(judged, failing), notes=comparison_notes(judged), facts=facts)
     place = baseline_path(launches.baselines, fingerprint(trace), judged.baseline.case)
     accept = launches.command("all")
     if not failing:
@@ -274,30 +270,4 @@ def _verdict(trace: TraceView, launches: Launches, check: str, judged: Judged, *
     step = typical_step(trace, judged)
     if step is not None:
         facts |= {"rank": step.rank, "step": step.index}
-    return Verdict(check, Outcome.REGRESSION, headline(judged, failing), lines, _notes(judged), facts)
-
-
-def _notes(judged: Judged) -> tuple[str, ...]:
-    notes = []
-    if judged.worse and not judged.failing:
-        notes.append(once_note(judged))
-    suspicious = [one for one in judged.first.values() if one.result is Result.SUSPICIOUS]
-    if suspicious:
-        fewest = count_of(min(one.n_baseline for one in suspicious), "launch", "launches")
-        notes.append(
-            f"suspicious: {', '.join(one.name for one in suspicious)} beyond the limit, but the baseline has {fewest} "
-            f"where {Rule.least_launches} are needed to fail"
-        )
-    improved = [
-        f"{name} {one.change * 100:+.1f} %" for name, one in judged.first.items() if one.result is Result.IMPROVED
-    ]
-    if improved:
-        notes.append(f"improved: {', '.join(improved)}; record it with {UPDATE_ALL} to keep it")
-    if judged.drift is not None and abs(judged.drift) > judged.drift_limit / 2:
-        notes.append(f"drift: {judged.drift * 100:+.1f} % since the anchor (limit {judged.drift_limit * 100:g} %)")
-    if judged.drift is None:
-        notes.append(f"drift is not watched: {judged.anchor.why_none}; recording with {UPDATE_ALL} writes it anew")
-    differing = count_differences(judged.baseline.kernels, judged.figures.profile.usage())
-    if differing and not judged.failing:
-        notes.append(f"kernels of a decode step are not those of the baseline: {'; '.join(differing[:4])}")
-    return tuple(notes)
+    return Verdict(check, Outcome.REGRESSION, headline(judged, failing), lines, comparison_notes(judged), facts)

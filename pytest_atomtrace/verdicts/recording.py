@@ -8,11 +8,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import InconclusiveError
-from pytest_atomtrace.units import format_seconds
+from pytest_atomtrace.units import format_seconds, parse_share
 from pytest_atomtrace.verdicts.anchor import keep_anchor
 from pytest_atomtrace.verdicts.baseline import Baseline, anchor_path, baseline_path
 from pytest_atomtrace.verdicts.evidence import count_of, near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
+from pytest_atomtrace.verdicts.launch_spread import spread_warning
 from pytest_atomtrace.verdicts.step_profile import Usage, profile_steps
 from pytest_atomtrace.verdicts.tuned import untuned_shapes
 from pytest_atomtrace.verdicts.window_figures import measure_window
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.launches import Launches
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["LAUNCHES", "WINDOWS", "Recorded", "mean_usage", "record"]
+__all__ = ["LAUNCHES", "WARNING", "WINDOWS", "Recorded", "mean_usage", "record"]
 
 LAUNCHES, WINDOWS = 5, 3
+# Key among the facts on how a baseline was recorded.
+WARNING = "warning"
 _VERSIONS = ("hip_runtime_version", "hip_driver_version")
 # Elsewhere in the file already, or different in every run.
 _DECIDING = ("gpu", "profiler", "key", "server", "volatile", "unknown")
@@ -36,16 +39,24 @@ _CONTENDED = ("H09", "H11", "H13")
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was written where; `anchor`: why the anchor was written too, None if it stayed."""
+    """What was written where; `anchor`: why the anchor was written too, None if it stayed; `warning`: what makes its
+    limit wide, "" if nothing does.
+    """
 
     path: Path
     launches: int
     windows: int
     anchor: str | None
+    warning: str
 
     @property
-    def note(self) -> str:
-        """One line for the summary."""
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the summary."""
+        again = f"{self.warning}. If the machine was disturbed, record again with --atom-update-baselines=all"
+        return (self._note, again) if self.warning else (self._note,)
+
+    @property
+    def _note(self) -> str:
         anchor = "" if self.anchor is None else ", and its anchor"
         anchor += f" anew ({self.anchor})" if self.anchor else ""
         counted = f"{count_of(self.launches, 'launch', 'launches')}, {count_of(self.windows, 'window')}"
@@ -71,8 +82,16 @@ def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
     metrics: dict[str, tuple[tuple[int, ...], ...]] = {}
     if times:
         measured = [[measure_window(window).metrics for window in windows] for windows in taken]
-        names = set.intersection(*(set(one) for windows in measured for one in windows))
+        # A figure of nothing is nothing to compare with, and a baseline holds none.
+        names = set.intersection(
+            *({key for key, ns in one.items() if ns > 0} for windows in measured for one in windows)
+        )
         metrics = {name: tuple(tuple(one[name] for one in windows) for windows in measured) for name in names}
+    facts: dict[str, str | int] = {"command": launches.lasting_command, "steady_min": first.settings.steady_min}
+    warning = spread_warning(metrics, parse_share(trace.settings.tolerance, where="tolerance"))
+    if warning:
+        launches.say(f"warning: the baseline of {slug}: {warning}")
+        facts[WARNING] = warning
     path = baseline_path(launches.baselines, now, slug)
     baseline = Baseline(
         case=slug,
@@ -80,7 +99,7 @@ def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
         hardware=now.hardware,
         profiler=now.profiler,
         model=now.model,
-        recorded={"command": launches.lasting_command, "steady_min": first.settings.steady_min},
+        recorded=facts,
         environment=_environment(first),
         health=tuple(sorted({finding.code for windows in taken for one in windows for finding in one.health})),
         metrics=metrics,
@@ -89,7 +108,7 @@ def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
     )
     launches.write(path, baseline.text().encode())
     anchor = keep_anchor(launches, baseline, now, anchor_path(launches.baselines, now, slug))
-    return Recorded(path, len(taken), sum(len(windows) for windows in taken), anchor)
+    return Recorded(path, len(taken), sum(len(windows) for windows in taken), anchor, warning)
 
 
 def _believed(windows: Sequence[TraceView], *, times: bool) -> Sequence[TraceView]:

@@ -11,6 +11,7 @@ from pytest_atomtrace.verdicts.attribution import attribute
 from pytest_atomtrace.verdicts.attribution_text import attribution_rows, signed
 from pytest_atomtrace.verdicts.evidence import block, count_of, near_path, on_ranks, step_rows
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
+from pytest_atomtrace.verdicts.recording import WARNING
 from pytest_atomtrace.verdicts.regression import Comparison, Result
 from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP
 
@@ -31,7 +32,7 @@ __all__ = [
     "counts_verdict",
     "evidence",
     "headline",
-    "once_note",
+    "subject",
     "typical_step",
 ]
 
@@ -80,15 +81,6 @@ def headline(judged: Judged, failing: Sequence[str]) -> str:
     )
 
 
-def once_note(judged: Judged) -> str:
-    """A slow launch that the next one did not repeat."""
-    parts = []
-    for name in judged.worse:
-        again = judged.second[name].change
-        parts.append(f"{subject(name)} {judged.first[name].change * 100:+.1f} %, then {again * 100:+.1f} %")
-    return f"slow once: {'; '.join(parts)} on a second launch"
-
-
 def evidence(trace: TraceView, judged: Judged, place: Path, *, accept: str) -> tuple[str, ...]:
     """Everything that a reader needs to act."""
     profile = judged.figures.profile
@@ -102,6 +94,7 @@ def evidence(trace: TraceView, judged: Judged, place: Path, *, accept: str) -> t
         *attribution_rows(found),
         ("drift", _drift(judged)),
         ("baseline", f"{near_path(place)} ({count_of(judged.baseline.launches, 'launch', 'launches')}{spread})"),
+        ("wide", str(judged.baseline.recorded.get(WARNING, ""))),
         ("accept", f"if it is meant: {accept}"),
         *(step_rows(middle) if middle is not None else []),
         *trace.footer(None, "decode", step=middle),

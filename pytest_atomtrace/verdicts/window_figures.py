@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["FAMILY_PREFIX", "STEP", "WindowFigures", "measure_window"]
+__all__ = ["FAMILY_PREFIX", "FAMILY_SHARE", "STEP", "WindowFigures", "measure_window"]
 
 STEP = "decode.gpu_busy"
 FAMILY_PREFIX = "decode.family."
+# A family below this share of the step moves it by less than the tolerance whatever it does.
+FAMILY_SHARE = 0.05
 
 
 @dataclass(frozen=True)

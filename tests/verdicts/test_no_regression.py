@@ -315,6 +315,30 @@ def test_recording_leaves_a_good_anchor_alone_whatever_it_records(bench: Bench) 
     assert "anchor" not in bench.verdicts[-1].notes[0]
 
 
+def test_a_launch_that_stumbles_in_a_recording_is_named_with_the_limit_that_it_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    stumbling = [*FIVE[:2], slower(1.15), *FIVE[3:]]
+    bench.record(*stumbling)
+    wide = (
+        "launch 3 of 5 is 15.0 % slower than the others (decode.gpu_busy 1.380 ms against 1.200 ms): the limit becomes "
+        "18.6 %, without it 3.0 %"
+    )
+    assert f"warning: the baseline of {CASE.slug}: {wide}" in bench.said
+    assert bench.verdicts[-1].notes[1].startswith(f"{wide}. If the machine was disturbed, record again")
+    (path,) = (path for path in bench.baselines.glob("*/*") if "anchor" not in path.name)
+    first = path.read_bytes()
+    assert json.loads(first)["recorded"]["warning"] == wide
+    bench.record(*stumbling)
+    assert path.read_bytes() == first
+    bench.trace(slower(1.1)).assert_no_regression()
+    assert f"the baseline's limit is wide: {wide}; record it again" in bench.verdicts[-1].notes[0]
+    with pytest.raises(AssertionError, match=r"wide      launch 3 of 5 is 15\.0 % slower"):
+        bench.trace(slower(1.4), slower(1.4)).assert_no_regression()
+
+
 def test_counts_are_exact_and_need_one_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench = Bench(tmp_path)
