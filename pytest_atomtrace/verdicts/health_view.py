@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.trace.finding import Finding
 
-__all__ = ["MEANINGS", "HealthView", "Meaning", "view_health"]
+__all__ = ["DISTURBING", "MEANINGS", "HealthView", "Meaning", "view_health"]
 
 # What a question needs: fatal findings of any of these scopes forbid it.
 _NEEDS = {
@@ -19,6 +19,9 @@ _NEEDS = {
     "times": ("all", "times", "steps", "counts"),
     "spans": ("all", "times", "steps", "counts", "span"),
 }
+
+# What may have made times longer than the program is: overlaps, somebody else or throttling, a build in the window.
+DISTURBING = ("H09", "H11", "H13")
 
 
 @dataclass(frozen=True)

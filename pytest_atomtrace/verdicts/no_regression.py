@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, NoBaselineError
+from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, NoBaselineError, UnhealthyTraceError
 from pytest_atomtrace.units import parse_share
 from pytest_atomtrace.verdicts.anchor import Anchor, read_anchor
 from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
 from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
 from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
+from pytest_atomtrace.verdicts.health_view import DISTURBING
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.recording import record
 from pytest_atomtrace.verdicts.regression import STEP_GROUP, Figures, Result, Rule, confirmed, judge
@@ -45,7 +46,10 @@ STEP_FLOOR_NS, STEP_FLOOR_SHARE, FAMILY_FLOOR_NS = 20_000.0, 0.01, 5_000.0
 
 @dataclass
 class Judged:
-    """What is known while judging: comparisons of the first launch, of the second if one was taken, and why not."""
+    """What is known while judging: comparisons of the first launch, of the second if one was taken, and why not.
+
+    `disturbed`: findings of the launches that make their times doubtful.
+    """
 
     baseline: Baseline
     first: Mapping[str, Comparison]
@@ -53,6 +57,7 @@ class Judged:
     anchor: Anchor
     second: Mapping[str, Comparison] = field(default_factory=dict)
     not_confirmed: str = ""
+    disturbed: tuple[str, ...] = ()
     drift: float | None = None
     drift_limit: float = 0.1
 
@@ -149,9 +154,11 @@ def _judge(
     *,
     anchor: Anchor,
 ) -> Judged:
-    taken = [measure_window(window) for window in launches.windows(1)]
+    windows = launches.windows(1)
+    taken = [measure_window(window) for window in windows]
     names = _names(baseline, asked, launches)
     judged = Judged(baseline, judge(_figures(baseline, names, taken), rule), taken[-1], anchor)
+    judged.disturbed = _disturbed(1, windows)
     _refuse_insufficient(judged, launches)
     judged.drift_limit = parse_share(trace.settings.drift, where="drift")
     judged.drift = _drift(taken, anchor.step_ns)
@@ -162,15 +169,25 @@ def _judge(
         what = ", ".join(judged.worse) or "drifted from its anchor"
         launches.say(f"slower than its baseline ({what}): one more launch to confirm it")
         try:
-            again = [measure_window(window) for window in launches.windows(2)]
+            windows = launches.windows(2)
+            again = [measure_window(window) for window in windows]
             judged.second = judge(_figures(baseline, names, again), rule)
             # One slow launch is no drift: the faster of the two counts.
             drifts = [one for one in (judged.drift, _drift(again, anchor.step_ns)) if one is not None]
             judged.drift = min(drifts, default=None)
+            judged.disturbed += _disturbed(2, windows)
+        except UnhealthyTraceError as error:
+            reason = f"the second launch cannot be believed: {'; '.join(error.findings)}"
         except (InfraError, InconclusiveError) as error:
             reason = str(error).splitlines()[0]
     judged.not_confirmed = reason
     return judged
+
+
+def _disturbed(number: int, windows: Sequence[TraceView]) -> tuple[str, ...]:
+    """What else was going on in a launch's windows, each thing once; it forbids no times and may explain them."""
+    found = [str(finding) for window in windows for finding in window.health if finding.code in DISTURBING]
+    return tuple(f"launch {number}: {text}" for text in dict.fromkeys(found))
 
 
 def _names(baseline: Baseline, asked: tuple[str, ...], launches: Launches) -> list[str]:

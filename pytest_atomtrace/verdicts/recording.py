@@ -13,6 +13,7 @@ from pytest_atomtrace.verdicts.anchor import keep_anchor
 from pytest_atomtrace.verdicts.baseline import Baseline, anchor_path, baseline_path
 from pytest_atomtrace.verdicts.evidence import count_of, near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
+from pytest_atomtrace.verdicts.health_view import DISTURBING
 from pytest_atomtrace.verdicts.launch_spread import spread_warning
 from pytest_atomtrace.verdicts.step_profile import Usage, profile_steps
 from pytest_atomtrace.verdicts.tuned import untuned_shapes
@@ -33,8 +34,6 @@ WARNING = "warning"
 _VERSIONS = ("hip_runtime_version", "hip_driver_version")
 # Elsewhere in the file already, or different in every run.
 _DECIDING = ("gpu", "profiler", "key", "server", "volatile", "unknown")
-# Findings that forbid no verdict and yet make no yardstick: somebody else on the GPUs, a build during the window.
-_CONTENDED = ("H09", "H11", "H13")
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,8 @@ def _believed(windows: Sequence[TraceView], *, times: bool) -> Sequence[TraceVie
         raise InconclusiveError("a launch without a window cannot become a baseline")
     for window in windows:
         window.require("times" if times else "steps")
-        disturbed = [str(finding) for finding in window.health if finding.code in _CONTENDED]
+        # They may forbid no verdict; a yardstick must be better than that.
+        disturbed = [str(finding) for finding in window.health if finding.code in DISTURBING]
         if disturbed:
             raise InconclusiveError(
                 f"a disturbed window cannot become a baseline ({near_path(window.directory)}): {'; '.join(disturbed)}"

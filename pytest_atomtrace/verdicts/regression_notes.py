@@ -19,7 +19,8 @@ _UPDATE_ALL = "--atom-update-baselines=all"
 
 def comparison_notes(judged: Judged) -> tuple[str, ...]:
     """The notes of one judgement."""
-    notes = [_once(judged), _suspicious(judged), _improved(judged), _wide(judged), *_drift(judged), _kernels(judged)]
+    notes = [_once(judged), _disturbed(judged), _suspicious(judged), _improved(judged), _wide(judged)]
+    notes += [*_drift(judged), _kernels(judged)]
     return tuple(note for note in notes if note)
 
 
@@ -32,6 +33,13 @@ def _once(judged: Judged) -> str:
         again = judged.second[name].change
         parts.append(f"{subject(name)} {judged.first[name].change * 100:+.1f} %, then {again * 100:+.1f} %")
     return f"slow once: {'; '.join(parts)} on a second launch"
+
+
+def _disturbed(judged: Judged) -> str:
+    """Where the evidence of a failure does not say it: why a launch may have been slow once, or only looks fast."""
+    if judged.failing or judged.drifted or not judged.disturbed:
+        return ""
+    return f"disturbed: {'; '.join(judged.disturbed)}"
 
 
 def _suspicious(judged: Judged) -> str:

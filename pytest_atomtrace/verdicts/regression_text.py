@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _SHOWN = 6
+_FINDINGS = 4
 _WORDS = {
     STEP: "a decode step",
     "decode.iteration": "a decode iteration",
@@ -91,6 +92,7 @@ def evidence(trace: TraceView, judged: Judged, place: Path, *, accept: str) -> t
     rows: list[tuple[str, str | Sequence[str]]] = [
         ("judged", comparison_rows(judged.first)),
         ("attempts", _attempts(judged)),
+        ("health", _health(judged)),
         *attribution_rows(found),
         ("drift", _drift(judged)),
         ("baseline", f"{near_path(place)} ({count_of(judged.baseline.launches, 'launch', 'launches')}{spread})"),
@@ -147,6 +149,14 @@ def _attempts(judged: Judged) -> list[str]:
     elif judged.not_confirmed:
         lines.append(f"launch 2: not confirmed: {judged.not_confirmed}")
     return lines
+
+
+def _health(judged: Judged) -> list[str]:
+    if not judged.disturbed:
+        return []
+    rest = len(judged.disturbed) - _FINDINGS
+    more = [f"and {rest} more"] if rest > 0 else []
+    return [*judged.disturbed[:_FINDINGS], *more, "so the times may not be the program's alone: look at it first"]
 
 
 def attempt_row(number: int, one: Comparison) -> str:

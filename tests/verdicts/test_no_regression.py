@@ -227,6 +227,31 @@ def test_a_disturbed_window_becomes_no_baseline(tmp_path: Path) -> None:
     assert not list(bench.baselines.glob("*/*"))
 
 
+@pytest.mark.parametrize("code", ["H09", "H11", "H13"])
+def test_what_disturbed_a_launch_stands_in_the_evidence_of_a_regression(bench: Bench, code: str) -> None:
+    trace = bench.trace(slower(1.2), slower(1.2))
+    bench.findings[2] = Finding(code, "disturbed", False, "times", "something else went on", "rank_1", 1)
+    with pytest.raises(AssertionError) as caught:
+        trace.assert_no_regression()
+    assert f"\n  health    launch 2: {code} disturbed: rank_1: something else went on\n" in str(caught.value)
+    assert "the times may not be the program's alone" in str(caught.value)
+
+
+def test_a_launch_that_was_slow_once_says_what_disturbed_it(bench: Bench) -> None:
+    bench.findings[1] = Finding("H09", "overlaps", False, "times", "2 % of steps are touched", "", 1)
+    bench.trace(slower(1.2), slower(1.0)).assert_no_regression()
+    assert "disturbed: launch 1: H09 overlaps: 2 % of steps are touched" in bench.verdicts[-1].notes
+
+
+def test_a_second_launch_that_was_throttled_is_named_as_the_reason_for_no_confirmation(bench: Bench) -> None:
+    trace = bench.trace(slower(1.2), slower(1.2))
+    bench.findings[2] = Finding("H11", "contended", True, "times", "card0 was throttled by PROCHOT", "", 1)
+    with pytest.raises(AssertionError) as caught:
+        trace.assert_no_regression()
+    said = "not confirmed: the second launch cannot be believed: H11 contended: card0 was throttled by PROCHOT"
+    assert str(caught.value).count(said) == 2
+
+
 def test_too_few_steps_become_no_baseline(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     with pytest.raises(InsufficientStepsError):
