@@ -23,6 +23,7 @@ spec = importlib.util.find_spec("atom")
 places = (spec.submodule_search_locations or ()) if spec else ()
 sys.exit(not any((pathlib.Path(place) / sys.argv[1]).exists() for place in places))
 """
+_ADVICE = "run on the simulator with --atom-backend=sim, or on saved captures with --atom-replay DIR"
 _SERVER, _CLIENT = "entrypoints", "benchmarks/benchmark_serving.py"
 
 
@@ -33,8 +34,8 @@ class EngineChoice:
     name: str
 
 
-def choose_engine(settings: Settings) -> EngineChoice | str:
-    """The engine, or (for ``auto`` only) a sentence: what is missing here, and how to run all the same.
+def choose_engine(settings: Settings, *, advice: str = _ADVICE) -> EngineChoice | str:
+    """The engine, or (for ``auto`` only) a sentence: what is missing here, and `advice` on how to run all the same.
 
     A backend that was named is never second-guessed: if it cannot run, its own error says why. The simulator
     is used only where it was named, since a gate must not go green on made-up numbers.
@@ -50,10 +51,7 @@ def choose_engine(settings: Settings) -> EngineChoice | str:
         missing.append(f"no AMD GPU is visible ({topology.why_none})")
     if not missing:
         return EngineChoice("atom")
-    return (
-        f"{' and '.join(missing)}; run on the simulator with --atom-backend=sim, "
-        "or on saved captures with --atom-replay DIR"
-    )
+    return f"{' and '.join(missing)}; {advice}"
 
 
 def atom_benchmark_installed(settings: Settings) -> bool:

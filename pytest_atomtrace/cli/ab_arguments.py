@@ -15,7 +15,7 @@ Compare two checkouts of ATOM or AITER, or two environments, on one case: both
 are built first, then launched in turn (A B, B A, ...) under one lease of the
 GPUs. CASE is a model and fields of a case; --a and --b are variables of the
 server. Each side has an AITER_JIT_DIR of its own. Exit code 1 if B's decode
-step is slower beyond the noise of launches.
+step is slower beyond the noise of launches, 2 if one launch a side cannot tell.
 
 examples:
   atomtrace ab --a 'PYTHONPATH=/src/aiter' --b 'PYTHONPATH=/src/aiter-fix' deepseek-ai/DeepSeek-V4-Pro tp=8 conc=64

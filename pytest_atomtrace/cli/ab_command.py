@@ -38,9 +38,14 @@ def ab(arguments: argparse.Namespace, screen: Screen) -> Answer:
 
     case = case_of(arguments.case)
     settings = Settings.resolve(cli={"atom_backend": arguments.backend}, env=environment(), ini={})
-    engine = choose_engine(settings)
+    engine = choose_engine(settings, advice="run on the simulator with --backend sim")
     if isinstance(engine, str):
-        raise ConfigError(engine.replace("--atom-backend", "--backend"), "atomtrace ab")
+        raise ConfigError(engine)
+    if engine.name in ("attach", "replay"):
+        kind = "a server that runs already" if engine.name == "attach" else "saved captures"
+        raise ConfigError(
+            f"both sides are launched, and the environment names {kind} (ATOMTRACE_{engine.name.upper()}): unset it"
+        )
     name = f"{SYSTEM_CLOCK.local_time(form='%Y%m%d-%H%M%S')}-{os.getpid()}"
     place = (arguments.output / "ab" / name).resolve()
     sides = {"A": variables_of(arguments.a, "--a"), "B": variables_of(arguments.b, "--b")}
@@ -63,7 +68,9 @@ def ab(arguments: argparse.Namespace, screen: Screen) -> Answer:
     for side, variables in sides.items():
         _refuse_foreign(side, variables, views[side][0][0])
     found = compare_sides(case.slug, views["A"], views["B"])
-    return Answer(1 if found.slower else 0, record(found), lambda width: ab_lines(found, width=width))
+    # One launch a side is no measurement of noise: a script must not take its silence for "not slower".
+    code = 2 if found.test == "none" else 1 if found.slower else 0
+    return Answer(code, record(found), lambda width: ab_lines(found, width=width))
 
 
 def case_of(words: Sequence[str]) -> Case:

@@ -1,16 +1,16 @@
 """Two sides measured in turn: what differs beyond the noise of launches. The launch is the sample, as everywhere.
 
 The Mann-Whitney test decides where it can reach the level with so many launches (five and five can), Welch's t-test
-where it cannot.
+where it cannot. One launch a side has no spread to compare with: there is no answer then, and no p.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_atomtrace.verdicts.attribution import attribute
 from pytest_atomtrace.verdicts.recording import mean_usage
@@ -18,8 +18,6 @@ from pytest_atomtrace.verdicts.stats import mann_whitney_p, welch_p
 from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP, measure_window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pytest_atomtrace.verdicts.attribution import Attribution
     from pytest_atomtrace.verdicts.view import TraceView
 
@@ -31,25 +29,30 @@ _FAMILY_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: medians over launches, spreads (relative, 0 for one launch), change of B against A, p."""
+    """One metric: medians over launches, spreads (relative), change of B against A, p.
+
+    A side of one launch has no spread (None), and one launch a side no p (None): nothing is known of the noise.
+    """
 
     metric: str
     a_ns: float
     b_ns: float
-    a_spread: float
-    b_spread: float
+    a_spread: float | None
+    b_spread: float | None
     change: float
-    p: float
+    p: float | None
 
     @property
     def differs(self) -> bool:
         """Beyond the noise of launches."""
-        return self.p < LEVEL
+        return self.p is not None and self.p < LEVEL
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """`explained` takes the step's difference apart; `loaded` says by fact what each side ran."""
+    """`explained` takes the step's difference apart; `loaded` says by fact what each side ran; `test` is the one that
+    tells a difference from noise: ``mann-whitney``, ``welch``, or ``none`` where one launch a side cannot tell.
+    """
 
     case: str
     launches: int
@@ -57,6 +60,7 @@ class SideBySide:
     rows: tuple[Row, ...]
     explained: Attribution
     loaded: Mapping[str, tuple[str, str]]
+    test: str
 
     @property
     def slower(self) -> bool:
@@ -96,6 +100,7 @@ def compare_sides(case: str, a: Sequence[Sequence[TraceView]], b: Sequence[Seque
             min(profiles_b, key=lambda one: abs(one.worst_busy_ns - step.b_ns)),
         ),
         loaded=_loaded(a[0][0], b[0][0]),
+        test=_test_for(len(a), len(b)),
     )
 
 
@@ -110,17 +115,27 @@ def _small(row: Row, step: Row) -> bool:
 
 def _row(name: str, a: Sequence[float], b: Sequence[float]) -> Row:
     middle_a, middle_b = median(a), median(b)
-    reachable = 2 / math.comb(len(a) + len(b), len(a))
-    p = 1.0
-    if reachable < LEVEL:
-        p = mann_whitney_p(a, b)
-    elif min(len(a), len(b)) > 1:
-        p = welch_p(a, b)
+    test = _TESTS[_test_for(len(a), len(b))]
+    p = test(a, b) if test is not None else None
     return Row(name, middle_a, middle_b, _spread(a), _spread(b), middle_b / middle_a - 1, p)
 
 
-def _spread(values: Sequence[float]) -> float:
-    return stdev(values) / median(values) if len(values) > 1 else 0.0
+def _test_for(a: int, b: int) -> str:
+    """The test for so many launches: the first that can reach the level at all."""
+    if 2 / math.comb(a + b, a) < LEVEL:
+        return "mann-whitney"
+    return "welch" if min(a, b) > 1 else "none"
+
+
+_TESTS: Final[Mapping[str, Callable[[Sequence[float], Sequence[float]], float] | None]] = {
+    "mann-whitney": mann_whitney_p,
+    "welch": welch_p,
+    "none": None,
+}
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return stdev(values) / median(values) if len(values) > 1 else None
 
 
 def _loaded(a: TraceView, b: TraceView) -> dict[str, tuple[str, str]]:

@@ -66,9 +66,67 @@ def test_a_faster_side_is_a_difference_and_not_slower(tmp_path: Path) -> None:
     assert not found.slower
 
 
-def test_one_launch_a_side_can_prove_nothing(tmp_path: Path) -> None:
+def test_one_launch_a_side_is_said_to_tell_nothing_and_is_no_tilde(tmp_path: Path) -> None:
     found = compared(tmp_path, [slower(1.0)], [slower(3.0)])
     assert not any(row.differs for row in found.rows)
+    assert not found.slower
+    shown = text(found)
+    assert "1 launch a side, 1 window each" in shown
+    assert "One launch a side cannot tell a difference from the noise of launches" in shown
+    assert "~" not in shown
+    row = next(line for line in shown.splitlines() if line.startswith("gpu_busy"))
+    assert row.split() == ["gpu_busy", "1.200", "ms", "-", "3.600", "ms", "-", "+200.0", "%", "?", "-"]
+
+
+def test_few_launches_say_how_many_they_are_and_what_a_tilde_is_worth(tmp_path: Path) -> None:
+    few = text(compared(tmp_path / "few", [slower(1.0), slower(1.01)], [slower(1.01), slower(1.02)]))
+    assert "n = 2 launches a side; ~ is no difference at p < 0.01" in few
+    assert "n = 2 is small" in few
+    enough = text(compared(tmp_path / "five", [slower(f) for f in SPREAD], [slower(f) for f in SPREAD]))
+    assert "n = 5 launches a side; ~ is no difference at p < 0.01" in enough
+    assert "is small" not in enough
+
+
+def test_one_launch_a_side_ends_with_a_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ATOMTRACE_SIM_LAYERS", "2")
+    monkeypatch.setenv("ATOMTRACE_LOCK_DIR", str(tmp_path / "locks"))
+    arguments = ["ab", "--backend", "sim", "--a", "", "--b", "X=1", "--launches", "1", "--output", str(tmp_path / "o")]
+    assert main([*arguments, "--json", *CASE]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["test"] == "none"
+    assert {row["p"] for row in answer["rows"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "run on the simulator with --backend sim\n"),
+        ({"ATOMTRACE_REPLAY": "/saved"}, "names saved captures (ATOMTRACE_REPLAY): unset it"),
+        (
+            {"ATOMTRACE_ATTACH": "http://127.0.0.1:1", "ATOMTRACE_ATTACH_TRACE_DIR": "/t"},
+            "names a server that runs already (ATOMTRACE_ATTACH): unset it",
+        ),
+    ],
+    ids=["no GPU", "replay", "attach"],
+)
+def test_where_nothing_can_be_launched_the_advice_is_one_that_can_be_followed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    said: str,
+) -> None:
+    monkeypatch.setenv("ATOMTRACE_MACHINE_ROOT", str(tmp_path))
+    monkeypatch.setenv("ATOMTRACE_PYTHON", "/nonexistent/python")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["ab", "--a", "", "--b", "X=1", *CASE]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("atomtrace ab") == 1
+    assert "--atom-" not in shown
 
 
 def test_two_environments_are_launched_in_turn_under_one_lease(
