@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 from collections import OrderedDict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_atomtrace.errors import InconclusiveError, InfraError
-from pytest_atomtrace.plugin.launches import ItemLaunches, asks_for_times, recording_plan, windows_needed
+from pytest_atomtrace.plugin.launches import ItemLaunches
 from pytest_atomtrace.plugin.places import asked_at
 from pytest_atomtrace.plugin.state import CASE, RECORD, STATE, ItemRecord, State
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from pytest_atomtrace.capture.record import Capture
     from pytest_atomtrace.capture.session import CaptureSession
     from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.plugin.recording_plan import RecordingPlan
     from pytest_atomtrace.trace.data import TraceData
     from pytest_atomtrace.verdicts.bench import Bench
+    from pytest_atomtrace.verdicts.fingerprint import Fingerprint
     from pytest_atomtrace.verdicts.trace import Trace
     from pytest_atomtrace.verdicts.view import TraceView
 
@@ -119,23 +122,24 @@ class Captures:
             InfraError: the launch or a capture failed.
 
         """
+        with self._one_interrupt():
+            captures = self._windows(item, case, launch)
+        keep = launch == 1 and case.captures > 1
+        return [self._view(capture, self._data_of(capture, case, keep=keep), case) for capture in captures]
+
+    def _view(self, capture: Capture, data: TraceData, case: Case) -> TraceView:
         from pytest_atomtrace.verdicts.saved import beside
         from pytest_atomtrace.verdicts.view import TraceView
 
-        with self._one_interrupt():
-            captures = self._windows(item, case, launch)
-        return [
-            TraceView(
-                self._data_of(capture, case, keep=launch == 1 and case.captures > 1),
-                case=case,
-                directory=capture.directory,
-                engine=capture.engine,
-                settings=self._state.settings,
-                manifest=capture.manifest,
-                bench=beside(capture.directory, "bench.json"),
-            )
-            for capture in captures
-        ]
+        return TraceView(
+            data,
+            case=case,
+            directory=capture.directory,
+            engine=capture.engine,
+            settings=self._state.settings,
+            manifest=capture.manifest,
+            bench=beside(capture.directory, "bench.json"),
+        )
 
     def _data_of(self, capture: Capture, case: Case, *, keep: bool) -> TraceData:
         loaded = self._loaded.get(case.slug)
@@ -158,12 +162,9 @@ class Captures:
         if launch == 1:
             self._obtain(item, case)
         else:
-            # A baseline needs the same launches for every case that it is recorded for; to confirm one needs its own.
-            needed = [case]
-            if self._state.settings.update_baselines:
-                items = [one for one in self._pytest_session.items if CASE in one.stash and asks_for_times(one)]
-                needed = list(dict.fromkeys(one.stash[CASE] for one in items))
-            self._open().obtain(case, needed=needed, test_id=item.nodeid, launch=launch)
+            # A recording needs the same launches for every case that is recorded; to confirm one needs its own.
+            needed = [case, *self.plan.partners(self._machine(case))]
+            self._open().obtain(case, needed=list(dict.fromkeys(needed)), test_id=item.nodeid, launch=launch)
         return self._open().windows(case, launch=launch)
 
     def saved_launches(self, case: Case) -> int:
@@ -185,11 +186,38 @@ class Captures:
         """A progress line."""
         self._state.progress.say(text)
 
-    def mark(self, name: str) -> bool:
-        """True for the first who asks in this run."""
+    @property
+    def worker(self) -> str:
+        """``main``, or the xdist worker that this is."""
+        return self._state.worker
+
+    @property
+    def run_directory(self) -> Path:
+        """The run's directory, which all of its workers share; made now if nobody has."""
         from pytest_atomtrace.plugin.runs import prepare_run_directory
 
-        place = prepare_run_directory(self._state.output, self._state.run_id) / name
+        return prepare_run_directory(self._state.output, self._state.run_id)
+
+    @cached_property
+    def plan(self) -> RecordingPlan:
+        """What the run's items ask of baselines."""
+        from pytest_atomtrace.plugin.recording_plan import RecordingPlan
+
+        session, settings = self._pytest_session, self._state.settings
+        root = session.config.rootpath / settings.baselines
+        simulated = None if settings.backend == "replay" else settings.backend == "sim"
+        return RecordingPlan(session.items, settings.update_baselines, root, simulated=simulated)
+
+    def _machine(self, case: Case) -> Fingerprint:
+        """The machine that the case was captured on, which is that of all other cases of this run."""
+        from pytest_atomtrace.verdicts.fingerprint import fingerprint
+
+        capture, data = self._loaded[case.slug]
+        return fingerprint(self._view(capture, data, case))
+
+    def _mark(self, name: str) -> bool:
+        """True for the first who asks in this run."""
+        place = self.run_directory / name
         try:
             place.touch(exist_ok=False)
         except FileExistsError:
@@ -272,7 +300,7 @@ class Captures:
                 run,
                 progress=state.progress.say,
                 show=state.progress.show if state.progress.live else None,
-                windows=windows_needed(self._pytest_session.items),
+                windows=self.plan.windows(),
             )
             self._say_plan()
         return self._capture_session
@@ -285,13 +313,9 @@ class Captures:
             self._hold = hold_run(run, reading=reading)
 
     def _say_plan(self) -> None:
-        mode, session = self._state.settings.update_baselines, self._pytest_session
-        if not mode:
-            return
-        root = session.config.rootpath / self._state.settings.baselines
-        plan = recording_plan(session.items, mode, root)
-        if plan and self.mark("recording-plan"):
-            self.say(f"atomtrace {plan}")
+        text = self.plan.text()
+        if text and self._mark("recording-plan"):
+            self.say(f"atomtrace {text}")
 
     def _replayed(self, case: Case) -> Capture:
         from pytest_atomtrace.capture.broken_replay import refuse_broken

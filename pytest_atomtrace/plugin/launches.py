@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.plugin.state import CASE
+from pytest_atomtrace.capture.clock import SYSTEM_CLOCK
+from pytest_atomtrace.capture.files import read_json, write_bytes, write_json
+from pytest_atomtrace.capture.locks import HostLock, read_holder
 from pytest_atomtrace.settings import rows
+from pytest_atomtrace.verdicts.launches import RecordedBy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pytest
@@ -20,49 +24,15 @@ if TYPE_CHECKING:
     from pytest_atomtrace.settings import Settings
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["WINDOWS", "ItemLaunches", "asks_for_times", "recording_plan", "windows_needed"]
+__all__ = ["ItemLaunches"]
 
-# A baseline has three windows a launch (see the statistics page); what is compared with it has as many.
-WINDOWS, LAUNCHES = 3, 5
-_CHECK = "assert_no_regression"
+_POLL_S = 0.2
 _UPDATE = "--atom-update-baselines"
 # What only says how this run judges, reports and cleans up.
 _OF_THE_RUN = (
     "update_baselines", "output", "keep", "keep_size", "tolerance", "confirm", "drift", "waivers", "error_exit",
     "json", "html", "markdown", "github", "dashboard", "junit",
 )  # fmt: skip
-
-
-def asks_for_times(item: pytest.Item) -> bool:
-    """Whether the item's own code compares with a baseline: known before anything is captured, unlike what it does."""
-    function = getattr(item, "obj", None)
-    function = getattr(function, "__func__", function)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return False
-    # The function of a spec file's entry holds what it asserts.
-    entry = getattr(function, "__globals__", {}).get("assertion")
-    return _CHECK in code.co_names or getattr(entry, "method", "") == _CHECK
-
-
-def windows_needed(items: Sequence[pytest.Item]) -> dict[str, int]:
-    """By slug how many windows a case needs; the same in every worker, since all have the same items."""
-    cases = [item.stash[CASE] for item in items if CASE in item.stash and asks_for_times(item)]
-    return {case.slug: WINDOWS for case in cases if not case.load_dummy}
-
-
-def recording_plan(items: Sequence[pytest.Item], mode: str, baselines: Path) -> str:
-    """What a recording run is about to cost, said before its first launch; "" where nothing will be recorded."""
-    cases = dict.fromkeys(item.stash[CASE] for item in items if CASE in item.stash and asks_for_times(item))
-    wanted = [case for case in cases if mode == "all" or not any(baselines.glob(f"*/{case.slug}.json"))]
-    if not wanted:
-        return ""
-    servers = len({case.server_key for case in wanted})
-    windows = WINDOWS * LAUNCHES * len(wanted)
-    return (
-        f"recording baselines of {len(wanted)} cases on {servers} servers: {LAUNCHES * servers} launches, {windows} "
-        f"windows ({LAUNCHES} launches a server, {WINDOWS} windows a case and launch)"
-    )
 
 
 def _joined(words: Sequence[str]) -> str:
@@ -90,6 +60,11 @@ def _given_options(config: pytest.Config) -> list[str]:
             continue
         found.append(row.option if row.kind == "flag" else f"{row.option}={value}")
     return found
+
+
+def _read_recorded(place: Path) -> RecordedBy | None:
+    facts = read_json(place.with_name(f"{place.name}.json"))
+    return RecordedBy(str(facts.get("who")), times=bool(facts.get("times"))) if facts is not None else None
 
 
 class ItemLaunches:
@@ -145,10 +120,35 @@ class ItemLaunches:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file, whole or not at all."""
-        from pytest_atomtrace.capture.files import write_bytes
-
         write_bytes(path, data)
 
-    def first_recording(self) -> bool:
-        """True once per run and case, whichever worker asks."""
-        return self._captures.mark(f"recorded-{self._case.slug}")
+    @property
+    def times_wanted(self) -> bool:
+        """Whether any check of the run compares times of the case, or its baseline has them."""
+        return self._captures.plan.times_wanted(self._case)
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[RecordedBy | None]:
+        """Hold the case's recording; workers that meet here wait for each other, as long as one of them lives."""
+        place = self._captures.run_directory / f"recording-{self._case.slug}"
+        if self._captures.worker == "main":
+            yield _read_recorded(place)
+            return
+        lock = HostLock(place.with_name(f"{place.name}.lock"))
+        told = False
+        while not lock.try_acquire({"worker": self._captures.worker, "test": self._item.nodeid}):
+            if not told:
+                holder = read_holder(lock.path)
+                self.say(f"waits while {holder.get('worker')} records the baseline for {holder.get('test')}")
+            told = True
+            SYSTEM_CLOCK.sleep_s(_POLL_S)
+        try:
+            yield _read_recorded(place)
+        finally:
+            lock.release()
+
+    def recorded(self, *, times: bool) -> None:
+        """Leave word in the run's directory."""
+        by = f"by {self._captures.worker}, " if self._captures.worker != "main" else ""
+        facts = {"who": f"{by}for {self._item.nodeid}", "times": times}
+        write_json(self._captures.run_directory / f"recording-{self._case.slug}.json", facts)

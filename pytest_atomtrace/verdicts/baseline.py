@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
     from pytest_atomtrace.verdicts.step_profile import Usage
 
-__all__ = ["SCHEMA", "Baseline", "anchor_path", "baseline_path", "others_of"]
+__all__ = ["SCHEMA", "Baseline", "anchor_path", "baseline_files", "baseline_path", "others_of"]
 
 SCHEMA = 1
 _Facts: TypeAlias = Mapping[str, str | int | float | bool]
@@ -107,6 +107,11 @@ def anchor_path(root: Path, now: Fingerprint, slug: str) -> Path:
     return root / now.folder / f"{slug}.anchor.json"
 
 
+def baseline_files(root: Path, slug: str) -> list[Path]:
+    """Every baseline of this case, of whatever machine."""
+    return sorted(root.glob(f"*/{slug}.json"))
+
+
 def others_of(root: Path, slug: str) -> list[str]:
     """Folders that have a baseline of this case."""
-    return sorted(path.parent.name for path in root.glob(f"*/{slug}.json"))
+    return [path.parent.name for path in baseline_files(root, slug)]

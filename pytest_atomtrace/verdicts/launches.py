@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["Launches", "SingleWindow"]
+__all__ = ["Launches", "RecordedBy", "SingleWindow"]
+
+
+class RecordedBy(NamedTuple):
+    """A baseline that this run has recorded: for whom, and whether with times."""
+
+    who: str
+    times: bool
 
 
 class Launches(Protocol):
@@ -53,8 +62,15 @@ class Launches(Protocol):
     def write(self, path: Path, data: bytes) -> None:
         """Write a file, whole or not at all."""
 
-    def first_recording(self) -> bool:
-        """Whether this run has not recorded this case yet; true once."""
+    @property
+    def times_wanted(self) -> bool:
+        """Whether a baseline of this case is to have times, whoever of the run's checks records it."""
+
+    def recording(self) -> AbstractContextManager[RecordedBy | None]:
+        """Hold the case's recording, one check at a time over all processes of the run; gives what they recorded."""
+
+    def recorded(self, *, times: bool) -> None:
+        """Tell all processes of the run that the case is recorded now."""
 
 
 class SingleWindow:
@@ -88,6 +104,11 @@ class SingleWindow:
         """Not from here: recording is the plugin's."""
         raise NotImplementedError(f"{len(data)} bytes for {path}: baselines are recorded in a run of pytest")
 
-    def first_recording(self) -> bool:
-        """Never records."""
-        return False
+    times_wanted = False
+
+    def recording(self) -> AbstractContextManager[RecordedBy | None]:
+        """Nobody else is there."""
+        return contextlib.nullcontext()
+
+    def recorded(self, *, times: bool) -> None:
+        """Nobody is told."""

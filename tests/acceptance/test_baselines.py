@@ -43,7 +43,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     place.write(SPEC)
     done = place.run("--atom-update-baselines=missing", env=controls(0))
     assert done.code == 0, done.stdout + done.stderr
-    assert done.stderr.count("recording baselines of 1 cases on 1 servers: 5 launches, 15 windows") == 1
+    assert done.stderr.count("recording baselines of 1 case on 1 server: 5 launches, 15 windows") == 1
     assert done.stderr.index("recording baselines of 1") < done.stderr.index("launching the server")
     assert "4 launches after this one, about " in done.stderr
     yield place
@@ -133,3 +133,39 @@ def test_a_simulated_baseline_of_another_model_size_is_not_compared(recorded: Si
     assert done.code == 1
     assert "(model): ATOMTRACE_SIM_LAYERS was '24' and is '12'" in done.stdout
     assert list(done.outcomes.values()) == ["error"]
+
+
+TWO_CASES = """
+import pytest
+
+pytestmark = pytest.mark.atom_case(model="deepseek-ai/DeepSeek-V4-Pro", isl=16, osl=34, conc=[2, 3])
+
+def test_counts(atom_trace):
+    atom_trace.assert_no_regression(metrics=["counts"])
+
+def test_speed(atom_trace):
+    atom_trace.assert_no_regression()
+"""
+
+
+def test_workers_record_what_is_missing_once_and_take_nothing_for_what_is_there(tmp_path: Path) -> None:
+    place = Site(tmp_path / "site")
+    place.write(TWO_CASES)
+    try:
+        first = place.run("-k", "conc2 and counts", "--atom-update-baselines=missing", env=controls(0))
+        assert first.code == 0, first.stdout
+        assert "recording baselines of 1 case on 1 server: 1 launch, 1 window (counts alone of 1 case" in first.stderr
+        assert [server.windows for server in place.ledger.servers] == [1]
+        again = place.run("-k", "conc2", "--atom-update-baselines=all", env=controls(0))
+        assert again.code == 0, again.stdout
+        assert [server.windows for server in place.ledger.servers[1:]] == [3] * 5, "one check needs times"
+        both = place.run("-n", "2", "--atom-update-baselines=missing", env=controls(0))
+        assert both.code == 0, both.stdout
+        assert list(both.outcomes.values()) == ["passed"] * 4
+        assert both.stderr.count("recording baselines of 1 case on 1 server: 5 launches, 15 windows") == 1
+        assert " ".join(both.stdout.split()).count("baseline recorded, and its anchor") == 1
+        # Both cases compare times on the first launch; the others are the missing one's alone.
+        assert [server.windows for server in place.ledger.servers[6:]] == [6, 3, 3, 3, 3]
+        assert not place.ledger.overlaps
+    finally:
+        place.close()

@@ -96,6 +96,61 @@ def test_a_case_without_a_baseline_is_no_pass_and_says_how_to_record_one(pyteste
     assert not baselines(pytester)
 
 
+BOTH = """
+    import pytest
+
+    pytestmark = pytest.mark.atom_case(model="org/m", tp=2)
+
+    def test_counts(atom_trace):
+        atom_trace.assert_no_regression(metrics=["counts"])
+
+    def test_speed(atom_trace):
+        atom_trace.assert_no_regression()
+"""
+
+
+def sentences(pytester: pytest.Pytester) -> dict[str, list[str]]:
+    """What the checks of a run with ``--atom-json=report.json`` said, by their names."""
+    found: dict[str, list[str]] = {}
+    for check in json.loads((pytester.path / "report.json").read_text())["checks"]:
+        found.setdefault(check["check"].partition(" (")[0], []).append(check["sentence"])
+    return found
+
+
+def figures(pytester: pytest.Pytester) -> dict[str, list[list[int]]]:
+    (path,) = pytester.path.glob("perf_specs/baselines/*/*conc64.json")
+    found: dict[str, list[list[int]]] = json.loads(path.read_text())["metrics"]
+    return found
+
+
+@pytest.mark.parametrize("mode", ["missing", "all"])
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["no xdist", "two workers"])
+def test_one_check_records_for_all_checks_of_the_case_and_the_others_say_so(
+    pytester: pytest.Pytester, workers: tuple[str, ...], mode: str
+) -> None:
+    pytester.makepyfile(BOTH)
+    saved = save(pytester.path / "good", *[USUAL] * 5)
+    result = run(pytester, saved, f"--atom-update-baselines={mode}", "--atom-json=report.json", *workers)
+    result.assert_outcomes(passed=2)
+    assert len(figures(pytester)["decode.gpu_busy"]) == 5
+    assert words(result).count("baseline recorded, and its anchor: ") == 1
+    said = [sentence for found in sentences(pytester).values() for sentence in found]
+    once = "The baseline of m-tp2-isl1024-osl128-conc64 was recorded"
+    (recorded,) = (sentence for sentence in said if sentence == f"{once}.")
+    (other,) = (sentence for sentence in said if sentence != recorded)
+    assert other.startswith(f"{once} in this run: {'by gw' if workers else 'for test_'}")
+    assert "[m-tp2-isl1024-osl128-conc64]" in other
+
+
+def test_recording_for_one_kind_of_check_keeps_the_times_of_the_baseline(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(BOTH)
+    saved = save(pytester.path / "good", *[USUAL] * 5)
+    run(pytester, saved, "--atom-update-baselines=all").assert_outcomes(passed=2)
+    before = baselines(pytester)
+    run(pytester, saved, "--atom-update-baselines=all", "-k", "test_counts").assert_outcomes(passed=1)
+    assert baselines(pytester) == before
+
+
 def pasted(pytester: pytest.Pytester, command: str, *more: str) -> pytest.RunResult:
     """Run a command of a message as a shell would."""
     program, *arguments = shlex.split(command)
@@ -149,7 +204,9 @@ def test_a_damaged_baseline_is_an_error_that_names_file_field_and_value(recorded
 
 
 def test_an_unchanged_replay_passes(recorded: pytest.Pytester) -> None:
-    run(recorded, recorded.path / "good").assert_outcomes(passed=1)
+    result = run(recorded, recorded.path / "good")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*no HTML report*")
 
 
 def test_a_slow_replay_fails_as_a_regression_that_is_not_confirmed(recorded: pytest.Pytester) -> None:

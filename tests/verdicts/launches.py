@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,11 @@ from pytest_atomtrace import Case, Trace
 from pytest_atomtrace.errors import LeaseError
 from pytest_atomtrace.settings import Settings
 from pytest_atomtrace.trace.load import load
+from pytest_atomtrace.verdicts.launches import RecordedBy
 from tests.traces import Recipe, write_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_atomtrace.trace.finding import Finding
@@ -46,7 +48,8 @@ class Bench:
         self.saved: int | None = None
         self.findings: dict[int, Finding] = {}
         self._recipes: list[Sequence[Recipe]] = []
-        self._recorded = False
+        self.times_wanted = False
+        self._recorded: RecordedBy | None = None
         self._number = 0
 
     def trace(self, *launches: Recipe | Sequence[Recipe], **settings: object) -> Trace:
@@ -54,7 +57,7 @@ class Bench:
         self.settings = Settings(**settings)
         self._recipes = [[one, one] if isinstance(one, Recipe) else one for one in launches]
         self._number += 1
-        self._recorded = False
+        self._recorded = None
         self.asked.clear()
         return self._window(1, Trace)
 
@@ -99,6 +102,9 @@ class Bench:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
-    def first_recording(self) -> bool:
-        recorded, self._recorded = self._recorded, True
-        return not recorded
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[RecordedBy | None]:
+        yield self._recorded
+
+    def recorded(self, *, times: bool) -> None:
+        self._recorded = RecordedBy("another check", times)

@@ -210,12 +210,38 @@ def test_missing_records_what_is_missing_and_judges_the_rest(bench: Bench) -> No
         bench.trace(slower(1.2), slower(1.2), update_baselines="missing").assert_no_regression()
 
 
-def test_a_run_that_records_all_does_so_once_and_then_judges(bench: Bench) -> None:
+def test_a_run_that_records_all_does_so_once_and_its_other_checks_say_so(bench: Bench) -> None:
     trace = bench.trace(*[slower(1.05)] * 5, update_baselines="all")
     trace.assert_no_regression()
+    asked = list(bench.asked)
     trace.assert_no_regression()
-    assert [verdict.sentence.startswith("The baseline of") for verdict in bench.verdicts] == [True, False]
-    assert bench.verdicts[-1].outcome is Outcome.PASS
+    trace.assert_no_regression(metrics=["counts"])
+    assert bench.asked == asked
+    assert [verdict.sentence for verdict in bench.verdicts] == [
+        f"The baseline of {CASE.slug} was recorded.",
+        f"The baseline of {CASE.slug} was recorded in this run: another check.",
+        f"The baseline of {CASE.slug} was recorded in this run: another check.",
+    ]
+
+
+def test_a_check_of_counts_records_the_times_that_another_one_compares(bench: Bench) -> None:
+    before = {path: path.read_bytes() for path in bench.baselines.glob("*/*")}
+    trace = bench.trace(*FIVE, update_baselines="all")
+    bench.times_wanted = True
+    trace.assert_no_regression(metrics=["counts"])
+    trace.assert_no_regression()
+    assert {path: path.read_bytes() for path in bench.baselines.glob("*/*")} == before
+    assert [len(verdict.notes) for verdict in bench.verdicts] == [1, 0], "one of them records"
+
+
+def test_a_check_of_times_that_nobody_expected_records_over_counts_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    trace = bench.trace(*FIVE, update_baselines="missing")
+    trace.assert_no_regression(metrics=["counts"])
+    assert bench.asked == [1]
+    trace.assert_no_regression()
+    (path,) = bench.baselines.glob("*/*conc64.json")
+    assert len(json.loads(path.read_text())["metrics"]["decode.gpu_busy"]) == 5
 
 
 def test_a_disturbed_window_becomes_no_baseline(tmp_path: Path) -> None:

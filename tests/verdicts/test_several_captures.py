@@ -14,8 +14,10 @@ from tests.traces import LAYERS, Recipe, write_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from pytest_atomtrace.verdicts.launches import RecordedBy
     from pytest_atomtrace.verdicts.outcome import Verdict
     from pytest_atomtrace.verdicts.view import TraceView
 
@@ -38,7 +40,7 @@ class Windows:
         return self._traces if launch == 1 else []
 
     def command(self, mode: str) -> str:
-        raise NotImplementedError(mode)
+        return f"pytest --atom-update-baselines={mode}"
 
     def say(self, text: str) -> None:
         raise NotImplementedError(text)
@@ -46,7 +48,16 @@ class Windows:
     def write(self, path: Path, data: bytes) -> None:
         raise NotImplementedError(f"{len(data)} bytes for {path}")
 
-    def first_recording(self) -> bool:
+    times_wanted = False
+
+    def recording(self) -> AbstractContextManager[RecordedBy | None]:
+        raise NotImplementedError
+
+    def recorded(self, *, times: bool) -> None:
+        raise NotImplementedError(times)
+
+    @property
+    def lasting_command(self) -> str:
         raise NotImplementedError
 
 

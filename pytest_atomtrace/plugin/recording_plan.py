@@ -1,0 +1,96 @@
+"""Which cases need how many launches and windows: for comparing with baselines, and for recording them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_atomtrace.errors import ConfigError
+from pytest_atomtrace.plugin.asked_baselines import asks_for_baseline, asks_for_times
+from pytest_atomtrace.plugin.state import CASE
+from pytest_atomtrace.verdicts.baseline import baseline_files, baseline_path
+from pytest_atomtrace.verdicts.baseline_reading import read_baseline
+from pytest_atomtrace.verdicts.evidence import count_of
+from pytest_atomtrace.verdicts.recording import LAUNCHES, WINDOWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pytest
+
+    from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.verdicts.fingerprint import Fingerprint
+
+__all__ = ["RecordingPlan"]
+
+
+class RecordingPlan:
+    """The same in every worker of a run, since all have the same items and read the same files.
+
+    `mode` is ``missing``, ``all`` or "" for a run that records nothing; `simulated` says whose baselines count, None
+    for both.
+    """
+
+    def __init__(self, items: Sequence[pytest.Item], mode: str, baselines: Path, *, simulated: bool | None) -> None:
+        self._mode = mode
+        self._baselines = baselines
+        asking = [item for item in items if CASE in item.stash and item.get_closest_marker("skip") is None]
+        asking = [item for item in asking if asks_for_baseline(item)]
+        self._cases = dict.fromkeys(item.stash[CASE] for item in asking)
+        # Before the first capture nobody knows the GPU: another one's baseline is taken for ours until then.
+        self._missing = {case.slug for case in self._cases if not self._files(case, simulated=simulated)}
+        timed = {item.stash[CASE].slug for item in asking if asks_for_times(item)}
+        # What a baseline has it keeps: recording for one check of counts must not take the times of another.
+        if mode == "all":
+            timed |= {case.slug for case in self._cases if self._has_times(case, simulated=simulated)}
+        self._timed = timed - {case.slug for case in self._cases if case.load_dummy}
+
+    def _files(self, case: Case, *, simulated: bool | None) -> list[Path]:
+        files = baseline_files(self._baselines, case.slug)
+        return [path for path in files if simulated in (None, path.parent.name.startswith("sim-"))]
+
+    def _has_times(self, case: Case, *, simulated: bool | None) -> bool:
+        for path in self._files(case, simulated=simulated):
+            try:
+                found = read_baseline(path, case=case.slug)
+            except ConfigError:
+                return True  # nobody knows what a damaged file had
+            if found is not None and found.metrics:
+                return True
+        return False
+
+    def times_wanted(self, case: Case) -> bool:
+        """Whether a baseline of this case is to have times: some item compares them, or the file has them."""
+        return case.slug in self._timed
+
+    def windows(self) -> dict[str, int]:
+        """By slug how many windows a launch needs where times are compared or recorded."""
+        return dict.fromkeys(sorted(self._timed), WINDOWS)
+
+    def partners(self, now: Fingerprint) -> list[Case]:
+        """Cases of which every launch of a recording takes windows too; by now the GPU is known."""
+        if not self._mode:
+            return []
+        return [
+            case
+            for case in self._cases
+            if self.times_wanted(case)
+            and (self._mode == "all" or not baseline_path(self._baselines, now, case.slug).exists())
+        ]
+
+    def text(self) -> str:
+        """What recording is about to cost, said before the first launch; "" where nothing will be recorded."""
+        recorded = [case for case in self._cases if self._mode == "all" or case.slug in self._missing]
+        if not self._mode or not recorded:
+            return ""
+        timed = [case for case in recorded if self.times_wanted(case)]
+        servers = {case.server_key for case in recorded}
+        launches = len(servers) + (LAUNCHES - 1) * len({case.server_key for case in timed})
+        counted = [case for case in recorded if case not in timed]
+        windows = sum(LAUNCHES * max(WINDOWS, case.captures) for case in timed) + sum(one.captures for one in counted)
+        how = [f"{LAUNCHES} launches a server, {WINDOWS} windows a case and launch"] * bool(timed)
+        how += [f"counts alone of {count_of(len(counted), 'case')}: one launch"] * bool(counted)
+        return (
+            f"recording baselines of {count_of(len(recorded), 'case')} on {count_of(len(servers), 'server')}: "
+            f"{count_of(launches, 'launch', 'launches')}, {count_of(windows, 'window')} ({'; '.join(how)})"
+        )
