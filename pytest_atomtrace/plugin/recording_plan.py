@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.plugin.asked_baselines import asks_for_baseline, asks_for_times
 from pytest_atomtrace.plugin.state import CASE
-from pytest_atomtrace.verdicts.baseline import baseline_files, baseline_path
+from pytest_atomtrace.verdicts.baseline_place import baseline_files, baseline_path
 from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.evidence import count_of
 from pytest_atomtrace.verdicts.recording import LAUNCHES, WINDOWS

@@ -9,7 +9,7 @@ from pytest_atomtrace.errors import AtomTraceError
 from pytest_atomtrace.report.detail import BaselineBand, BaselineChange, BaselineComparison
 from pytest_atomtrace.units import parse_share
 from pytest_atomtrace.verdicts.attribution import attribute
-from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
+from pytest_atomtrace.verdicts.baseline_place import anchor_path, baseline_path, machine_name, others_of
 from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
@@ -45,7 +45,8 @@ def comparison_of(trace: Trace, root: Path) -> BaselineComparison | None:
         baseline = read_baseline(path, case=slug)
         if baseline is None:
             others = others_of(root, slug)
-            problem = f"There is a baseline for {', '.join(others)}, none for {now.folder}."
+            here = machine_name(now.folder, now.hardware)
+            problem = f"There is a baseline for {', '.join(others)}, none for {here}."
             return BaselineComparison(place, problem) if others else None
         misfit = baseline.misfit(now)
         if misfit is not None:

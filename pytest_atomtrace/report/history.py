@@ -14,6 +14,7 @@ from pytest_atomtrace.report.baseline_history import Recording, recordings
 from pytest_atomtrace.report.history_metric import Metric, parse_metric
 from pytest_atomtrace.report.history_runs import KeptRun, kept_runs, resolve_case
 from pytest_atomtrace.units import parse_share
+from pytest_atomtrace.verdicts.baseline_place import baseline_files
 from pytest_atomtrace.verdicts.environment import changes
 from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.regression import Figures, Rule, compare_launch
@@ -158,7 +159,7 @@ def _series(slug: str, runs: Sequence[KeptRun], metric: Metric, baselines: Path,
 
 def _baseline_of(slug: str, run: KeptRun, root: Path) -> tuple[Path | None, list[Recording]]:
     """The baseline file of the run's machine, with all that it has held."""
-    for path in sorted(root.glob(f"*/{slug}.json")):
+    for path in baseline_files(root, slug):
         found = recordings(path)
         if found and found[-1].baseline.simulated == run.simulated and run.fits(found[-1].baseline.hardware):
             return path, found

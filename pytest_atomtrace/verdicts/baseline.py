@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
     from pytest_atomtrace.verdicts.step_profile import Usage
 
-__all__ = ["SCHEMA", "Baseline", "anchor_path", "baseline_files", "baseline_path", "others_of"]
+__all__ = ["SCHEMA", "Baseline"]
 
 SCHEMA = 1
 _Facts: TypeAlias = Mapping[str, str | int | float | bool]
@@ -95,23 +93,3 @@ def _section(name: str, lines: Mapping[str, str]) -> str:
         return f' "{name}": {{}}'
     body = ",\n".join(f"  {json.dumps(key, ensure_ascii=False)}: {value}" for key, value in lines.items())
     return f' "{name}": {{\n{body}\n }}'
-
-
-def baseline_path(root: Path, now: Fingerprint, slug: str) -> Path:
-    """``<root>/<gfx>/<slug>.json``."""
-    return root / now.folder / f"{slug}.json"
-
-
-def anchor_path(root: Path, now: Fingerprint, slug: str) -> Path:
-    """The anchor beside the baseline: written once, moved by people only."""
-    return root / now.folder / f"{slug}.anchor.json"
-
-
-def baseline_files(root: Path, slug: str) -> list[Path]:
-    """Every baseline of this case, of whatever machine."""
-    return sorted(root.glob(f"*/{slug}.json"))
-
-
-def others_of(root: Path, slug: str) -> list[str]:
-    """Folders that have a baseline of this case."""
-    return [path.parent.name for path in baseline_files(root, slug)]

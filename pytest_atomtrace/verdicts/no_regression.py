@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, NoBaselineError, UnhealthyTraceError
 from pytest_atomtrace.units import parse_share
 from pytest_atomtrace.verdicts.anchor import Anchor, read_anchor
-from pytest_atomtrace.verdicts.baseline import anchor_path, baseline_path, others_of
+from pytest_atomtrace.verdicts.baseline_place import anchor_path, baseline_path, machine_name, others_of
 from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
 from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
@@ -153,7 +153,8 @@ def _baseline(trace: TraceView, launches: Launches) -> Baseline:
     if found is None:
         others = others_of(launches.baselines, slug)
         if others:
-            problem = f"there is one for {', '.join(others)}, none for {now.folder}"
+            here = machine_name(now.folder, now.hardware)
+            problem = f"there is one for {', '.join(others)}, none for {here}"
             raise NoBaselineError(slug, "hardware", problem, launches.command("missing"))
         raise NoBaselineError(slug, "missing", f"{path} does not exist", launches.command("missing"))
     misfit = found.misfit(now)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.errors import InconclusiveError
 from pytest_atomtrace.units import format_seconds, parse_share
 from pytest_atomtrace.verdicts.anchor import keep_anchor
-from pytest_atomtrace.verdicts.baseline import Baseline, anchor_path, baseline_path
+from pytest_atomtrace.verdicts.baseline import Baseline
+from pytest_atomtrace.verdicts.baseline_place import anchor_path, baseline_path
 from pytest_atomtrace.verdicts.evidence import count_of, near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.health_view import DISTURBING

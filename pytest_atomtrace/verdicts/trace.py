@@ -19,7 +19,7 @@ from pytest_atomtrace.verdicts import (
     times,
     tuned,
 )
-from pytest_atomtrace.verdicts.baseline import baseline_path
+from pytest_atomtrace.verdicts.baseline_place import baseline_path
 from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.launches import SingleWindow

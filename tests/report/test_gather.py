@@ -8,7 +8,8 @@ import pytest
 
 from pytest_atomtrace.report.gather_steps import MOST_STEPS
 from pytest_atomtrace.trace.load import load
-from pytest_atomtrace.verdicts.baseline import Baseline, baseline_path
+from pytest_atomtrace.verdicts.baseline import Baseline
+from pytest_atomtrace.verdicts.baseline_place import baseline_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.step_profile import Usage
 from pytest_atomtrace.verdicts.trace import Trace

@@ -49,6 +49,7 @@ class Bench:
         self.findings: dict[int, Finding] = {}
         self._recipes: list[Sequence[Recipe]] = []
         self.times_wanted = False
+        self.device: dict[str, object] = {}
         self._recorded: RecordedBy | None = None
         self._number = 0
 
@@ -78,6 +79,7 @@ class Bench:
             directory=place,
             engine="atom",
             settings=self.settings,
+            manifest={"environment": {"deviceProperties": [self.device]}} if self.device else None,
             record=self.verdicts.append,
             launches=self,
         )

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_atomtrace import ConfigError
-from pytest_atomtrace.verdicts.baseline import Baseline, baseline_path, others_of
+from pytest_atomtrace.verdicts.baseline import Baseline
+from pytest_atomtrace.verdicts.baseline_place import anchor_path, baseline_files, baseline_path, others_of
 from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.fingerprint import Fingerprint
 from pytest_atomtrace.verdicts.step_profile import Usage
@@ -114,7 +115,46 @@ def test_simulated_baselines_lie_in_a_folder_of_their_own(tmp_path: Path) -> Non
     assert (real.parent.name, made_up.parent.name) == ("gfx950", "sim-gfx950")
     real.parent.mkdir()
     real.write_text(SOME.text())
-    assert others_of(tmp_path, "c") == ["gfx950"]
+    assert others_of(tmp_path, "c") == ["gfx950 (AMD Instinct MI355X)"]
+
+
+@pytest.mark.parametrize(
+    ("there", "mine", "name"),
+    [
+        ({"device": "AMD Instinct MI355X"}, {"device": "AMD Instinct MI355X"}, "c.json"),
+        ({"device": "AMD Instinct MI355X"}, {"device": "AMD Instinct MI350X"}, "c@MI350X.json"),
+        ({"device": "AMD Instinct MI355X"}, {"device": "AMD Instinct MI355X", "power_cap_w": 1000}, "c.json"),
+        ({"device": "AMD Instinct MI355X"}, {"device": "AMD/ATI ../Odd [x]"}, "c@ATI-..-Odd-x.json"),
+        ({"device": "AMD Instinct MI355X"}, {}, "c.json"),
+        ({}, {"device": "AMD Instinct MI350X"}, "c.json"),
+        (None, {"device": "AMD Instinct MI350X"}, "c.json"),
+        (
+            {"device": "AMD Radeon Graphics", "pci_device_id": "0x75a0"},
+            {"device": "AMD Radeon Graphics", "pci_device_id": "0x75a3"},
+            "c@Radeon-Graphics-0x75a3.json",
+        ),
+    ],
+)
+def test_a_second_device_of_one_gfx_has_its_name_in_the_file(
+    tmp_path: Path, there: dict[str, str | int] | None, mine: dict[str, str | int], name: str
+) -> None:
+    plain = tmp_path / "gfx950" / "c.json"
+    plain.parent.mkdir()
+    plain.write_text("damaged" if there is None else dataclasses.replace(SOME, hardware=there).text())
+    now = dataclasses.replace(NOW, hardware=mine)
+    path = baseline_path(tmp_path, now, "c")
+    assert path.name == name
+    assert anchor_path(tmp_path, now, "c").name == name.replace(".json", ".anchor.json")
+    path.touch()
+    anchor_path(tmp_path, now, "c").touch()
+    assert baseline_files(tmp_path, "c") == sorted({plain, path})
+
+
+def test_a_device_keeps_its_own_file_when_the_plain_one_goes(tmp_path: Path) -> None:
+    own = tmp_path / "gfx950" / "c@MI355X.json"
+    own.parent.mkdir()
+    own.write_text(SOME.text())
+    assert baseline_path(tmp_path, NOW, "c") == own
 
 
 def damaged(**changed: object) -> str:

@@ -183,7 +183,8 @@ def test_what_the_baseline_lists_is_known(data: Any, verdicts: list[Verdict], tm
 
 
 def _record(trace: Trace, root: Path) -> list[Path]:
-    from pytest_atomtrace.verdicts.baseline import Baseline, baseline_path
+    from pytest_atomtrace.verdicts.baseline import Baseline
+    from pytest_atomtrace.verdicts.baseline_place import baseline_path
     from pytest_atomtrace.verdicts.baseline_reading import read_baseline
     from pytest_atomtrace.verdicts.fingerprint import fingerprint
 

@@ -205,6 +205,38 @@ def test_times_asked_of_a_baseline_of_counts_are_named(
     assert caught.value.command.endswith("--atom-update-baselines=all")
 
 
+MI300X: dict[str, object] = {"name": "AMD Instinct MI300X", "computeMajor": 9, "computeMinor": 4, "numSms": 304}
+MI325X = {**MI300X, "name": "AMD Instinct MI325X"}
+
+
+def test_two_devices_of_one_gfx_have_a_baseline_and_an_anchor_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    bench.device = MI300X
+    bench.record(*FIVE)
+    first = {path.name: path.read_bytes() for path in bench.baselines.glob("gfx942/*")}
+    assert sorted(first) == [f"{CASE.slug}.anchor.json", f"{CASE.slug}.json"]
+    bench.device = MI325X
+    with pytest.raises(NoBaselineError, match=r"there is one for gfx942 \(AMD Instinct MI300X\)") as caught:
+        bench.trace(slower(0.8)).assert_no_regression()
+    assert "none for gfx942 (AMD Instinct MI325X)" in str(caught.value)
+    assert caught.value.reason == "hardware"
+    assert caught.value.command.endswith("=missing")
+    bench.trace(*[slower(0.8)] * 5, update_baselines="missing").assert_no_regression()
+    both = {path.name: path.read_bytes() for path in bench.baselines.glob("gfx942/*")}
+    assert set(both) - set(first) == {f"{CASE.slug}@MI325X.anchor.json", f"{CASE.slug}@MI325X.json"}
+    assert {name: both[name] for name in first} == first
+    bench.trace(slower(0.805)).assert_no_regression()
+    with pytest.raises(AssertionError, match="% slower than its baseline"):
+        bench.trace(slower(1.0), slower(1.0)).assert_no_regression()
+    bench.record(*[slower(0.8)] * 5)
+    bench.device = MI300X
+    bench.trace(slower(1.0)).assert_no_regression()
+    assert {path.name: path.read_bytes() for path in bench.baselines.glob("gfx942/*")} == both
+
+
 def test_missing_records_what_is_missing_and_judges_the_rest(bench: Bench) -> None:
     with pytest.raises(AssertionError, match="slower than its baseline"):
         bench.trace(slower(1.2), slower(1.2), update_baselines="missing").assert_no_regression()
