@@ -91,10 +91,13 @@ def no_regression(
 
     """
     asked = _asked(trace, metrics)
+    if asked == (COUNTS,) and tolerance is not None:
+        raise ConfigError(f"counts are exact: there is nothing that tolerance={tolerance!r} could be applied to")
     rule = Rule(tolerance=parse_share(tolerance or trace.settings.tolerance, where="tolerance"))
     times = asked != (COUNTS,)
     trace.require("times" if times else "steps")
-    check = f"no regression of {', '.join(asked)} (tolerance {rule.tolerance * 100:g} %)"
+    allowed = f"tolerance {rule.tolerance * 100:g} %" if times else "exact"
+    check = f"no regression of {', '.join(asked)} ({allowed})"
     now = fingerprint(trace)
     slug = trace.case.slug if trace.case is not None else ""
     if trace.settings.update_baselines:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_notes"]
 
+_SHOWN = 3
 _UPDATE_ALL = "--atom-update-baselines=all"
 
 
@@ -32,7 +33,8 @@ def _once(judged: Judged) -> str:
     for name in judged.worse:
         again = judged.second[name].change
         parts.append(f"{subject(name)} {judged.first[name].change * 100:+.1f} %, then {again * 100:+.1f} %")
-    return f"slow once: {'; '.join(parts)} on a second launch"
+    more = f"; and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    return f"slow once: {'; '.join(parts[:_SHOWN])}{more} on a second launch"
 
 
 def _disturbed(judged: Judged) -> str:
