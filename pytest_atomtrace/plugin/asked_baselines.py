@@ -52,7 +52,9 @@ def _comparing(item: pytest.Item) -> Iterator[types.FunctionType]:
     left = [_function(item)]
     seen: set[object] = set()
     while left and len(seen) < _MOST_FUNCTIONS:
-        function = inspect.unwrap(one) if callable(one := left.pop()) else one
+        function = left.pop()
+        if isinstance(function, types.FunctionType):
+            function = inspect.unwrap(function)  # what a decorator hides
         if not isinstance(function, types.FunctionType) or function in seen:
             continue
         seen.add(function)

@@ -79,7 +79,7 @@ class Captures:
         self._state.progress.test_starts()
         record.case = {"slug": case.slug}
         if case.slug not in self._loaded:
-            with self._one_interrupt():
+            with self.one_interrupt():
                 capture = self._obtain(item, case)
             record.case = {"slug": case.slug, "directory": str(capture.directory), "engine": capture.engine}
             self._loaded[case.slug] = (capture, self._load(capture))
@@ -122,7 +122,7 @@ class Captures:
             InfraError: the launch or a capture failed.
 
         """
-        with self._one_interrupt():
+        with self.one_interrupt():
             captures = self._windows(item, case, launch)
         keep = launch == 1 and case.captures > 1
         return [self._view(capture, self._data_of(capture, case, keep=keep), case) for capture in captures]
@@ -234,7 +234,8 @@ class Captures:
             self._hold.release()
 
     @contextlib.contextmanager
-    def _one_interrupt(self) -> Iterator[None]:
+    def one_interrupt(self) -> Iterator[None]:
+        """What may take long: an interrupt ends it once, and a worker of xdist for good."""
         # A second SIGINT while a worker ends its session makes xdist take the session for a finished one and
         # fail an assertion of its own (INTERNALERROR in the controller). The first one ends the worker anyway.
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.capture.clock import SYSTEM_CLOCK
 from pytest_atomtrace.capture.files import read_json, write_bytes, write_json
 from pytest_atomtrace.capture.locks import HostLock, read_holder
+from pytest_atomtrace.errors import LeaseError, StoreError
 from pytest_atomtrace.settings import rows
 from pytest_atomtrace.verdicts.launches import RecordedBy
 
@@ -111,7 +112,7 @@ class ItemLaunches:
     def lasting_command(self) -> str:
         """The command for the file: every check of the case in its spec, wherever it is run."""
         backend = ["--atom-backend=sim"] if self._captures.simulated(self._case) else []
-        spec = self._item.nodeid.partition("::")[0]
+        spec = self._captures.plan.spec_of(self._case) or self._item.nodeid.partition("::")[0]
         return _joined([spec, "-k", self._case.slug, *backend, f"{_UPDATE}=all"])
 
     def say(self, text: str) -> None:
@@ -135,17 +136,25 @@ class ItemLaunches:
             yield _read_recorded(place)
             return
         lock = HostLock(place.with_name(f"{place.name}.lock"))
-        told = False
-        while not lock.try_acquire({"worker": self._captures.worker, "test": self._item.nodeid}):
-            if not told:
-                holder = read_holder(lock.path)
-                self.say(f"waits while {holder.get('worker')} records the baseline for {holder.get('test')}")
-            told = True
-            SYSTEM_CLOCK.sleep_s(_POLL_S)
+        with self._captures.one_interrupt():
+            self._wait_for(lock)
         try:
             yield _read_recorded(place)
         finally:
             lock.release()
+
+    def _wait_for(self, lock: HostLock) -> None:
+        told = False
+        try:
+            while not lock.try_acquire({"worker": self._captures.worker, "test": self._item.nodeid}):
+                if not told:
+                    holder = read_holder(lock.path)
+                    self.say(f"waits while {holder.get('worker')} records the baseline for {holder.get('test')}")
+                told = True
+                SYSTEM_CLOCK.sleep_s(_POLL_S)
+        except LeaseError as error:
+            hint = "Workers record one baseline in turn, which needs file locks: --atom-output on local disk, or -n 0"
+            raise StoreError(error.problem, hint) from None
 
     def recorded(self, *, times: bool) -> None:
         """Leave word in the run's directory."""

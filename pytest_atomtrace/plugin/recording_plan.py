@@ -37,6 +37,10 @@ class RecordingPlan:
         asking = [item for item in items if CASE in item.stash and item.get_closest_marker("skip") is None]
         asking = [item for item in asking if asks_for_baseline(item)]
         self._cases = dict.fromkeys(item.stash[CASE] for item in asking)
+        self._specs: dict[str, str] = {}
+        for item in asking:
+            spec, slug = item.nodeid.partition("::")[0], item.stash[CASE].slug
+            self._specs[slug] = min(spec, self._specs.get(slug, spec))
         # Before the first capture nobody knows the GPU: another one's baseline is taken for ours until then.
         self._missing = {case.slug for case in self._cases if not self._files(case, simulated=simulated)}
         timed = {item.stash[CASE].slug for item in asking if asks_for_times(item)}
@@ -62,6 +66,10 @@ class RecordingPlan:
     def times_wanted(self, case: Case) -> bool:
         """Whether a baseline of this case is to have times: some item compares them, or the file has them."""
         return case.slug in self._timed
+
+    def spec_of(self, case: Case) -> str:
+        """The spec that compares the case; of several always the same one, whichever check records. "" for none."""
+        return self._specs.get(case.slug, "")
 
     def windows(self) -> dict[str, int]:
         """By slug how many windows a launch needs where times are compared or recorded."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPEC = """
+import functools
 import pytest
 
 pytestmark = pytest.mark.atom_case(model="org/m", tp=2)
@@ -45,6 +46,16 @@ def test_inside_a_function(atom_trace):
 def test_of_a_name(atom_trace):
     wanted = ["counts"]
     atom_trace.assert_no_regression(metrics=wanted)
+
+def decorated(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+    return inner
+
+@decorated
+def test_decorated(atom_trace):
+    atom_trace.assert_no_regression()
 
 def test_both(atom_trace):
     atom_trace.assert_no_regression(metrics=["counts"])
@@ -84,6 +95,7 @@ def items_of(pytester: pytest.Pytester, name: str = "", spec: str = SPEC) -> lis
         ("test_through_a_helper", True),
         ("test_inside_a_function", True),
         ("test_of_a_name", True),
+        ("test_decorated", True),
         ("test_both", True),
         ("", True),
     ],
@@ -97,6 +109,15 @@ def test_what_a_test_compares_is_read_from_its_code(
     takes = "5 launches, 15 windows (5 launches a server, 3 windows a case and launch)"
     takes = takes if times else "1 launch, 1 window (counts alone of 1 case: one launch)"
     assert found.text() == f"recording baselines of 1 case on 1 server: {takes}"
+
+
+def test_the_spec_in_the_file_is_the_same_whichever_of_several_is_first(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    pytester.makepyfile(test_a=SPEC, test_b=SPEC)
+    items, _ = pytester.inline_genitems(pytester.path)
+    assert plan(items, tmp_path).spec_of(CASE) == plan(items[::-1], tmp_path).spec_of(CASE) == "test_a.py"
+    assert plan([], tmp_path).spec_of(CASE) == ""
 
 
 def test_a_test_that_compares_nothing_or_is_skipped_records_nothing(pytester: pytest.Pytester, tmp_path: Path) -> None:
