@@ -201,12 +201,16 @@ class Captures:
     @cached_property
     def plan(self) -> RecordingPlan:
         """What the run's items ask of baselines."""
-        from pytest_atomtrace.plugin.recording_plan import RecordingPlan
+        from pytest_atomtrace.capture.gpus import read_topology
+        from pytest_atomtrace.plugin.recording_plan import Machine, RecordingPlan
 
         session, settings = self._pytest_session, self._state.settings
         root = session.config.rootpath / settings.baselines
-        simulated = None if settings.backend == "replay" else settings.backend == "sim"
-        return RecordingPlan(session.items, settings.update_baselines, root, simulated=simulated)
+        machine = Machine(simulated=None if settings.backend == "replay" else settings.backend == "sim")
+        gpus = read_topology(settings.machine).gpus if settings.backend in ("auto", "atom") else ()
+        if gpus:
+            machine = machine._replace(gfx=gpus[0].gfx, pci_device_id=f"0x{gpus[0].device_id:04x}")
+        return RecordingPlan(session.items, settings.update_baselines, root, machine)
 
     def _machine(self, case: Case) -> Fingerprint:
         """The machine that the case was captured on, which is that of all other cases of this run."""

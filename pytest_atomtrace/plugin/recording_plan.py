@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.plugin.asked_baselines import asks_for_baseline, asks_for_times
 from pytest_atomtrace.plugin.state import CASE
-from pytest_atomtrace.verdicts.baseline_place import baseline_files, baseline_path
+from pytest_atomtrace.verdicts.baseline_place import baseline_files, baseline_path, hardware_in
 from pytest_atomtrace.verdicts.baseline_reading import read_baseline
 from pytest_atomtrace.verdicts.evidence import count_of
 from pytest_atomtrace.verdicts.recording import LAUNCHES, WINDOWS
@@ -21,19 +21,38 @@ if TYPE_CHECKING:
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
 
-__all__ = ["RecordingPlan"]
+__all__ = ["Machine", "RecordingPlan"]
+
+
+class Machine(NamedTuple):
+    """What is known before the first capture of whose baselines count: `simulated` or real ones (None: both), and of
+    a real machine its gfx and PCI device id, "" where they are not known.
+    """
+
+    simulated: bool | None
+    gfx: str = ""
+    pci_device_id: str = ""
+
+    def may_own(self, path: Path) -> bool:
+        """Whether a baseline's file may be of this machine; the capture knows for sure."""
+        simulated = path.parent.name.startswith("sim-")
+        if self.simulated is not None and self.simulated != simulated:
+            return False
+        if simulated or not self.gfx:
+            return True
+        return path.parent.name == self.gfx and hardware_in(path).get("pci_device_id") in (None, self.pci_device_id)
 
 
 class RecordingPlan:
     """The same in every worker of a run, since all have the same items and read the same files.
 
-    `mode` is ``missing``, ``all`` or "" for a run that records nothing; `simulated` says whose baselines count, None
-    for both.
+    `mode` is ``missing``, ``all`` or "" for a run that records nothing.
     """
 
-    def __init__(self, items: Sequence[pytest.Item], mode: str, baselines: Path, *, simulated: bool | None) -> None:
+    def __init__(self, items: Sequence[pytest.Item], mode: str, baselines: Path, machine: Machine) -> None:
         self._mode = mode
         self._baselines = baselines
+        self._machine = machine
         asking = [item for item in items if CASE in item.stash and item.get_closest_marker("skip") is None]
         asking = [item for item in asking if asks_for_baseline(item)]
         self._cases = dict.fromkeys(item.stash[CASE] for item in asking)
@@ -41,20 +60,18 @@ class RecordingPlan:
         for item in asking:
             spec, slug = item.nodeid.partition("::")[0], item.stash[CASE].slug
             self._specs[slug] = min(spec, self._specs.get(slug, spec))
-        # Before the first capture nobody knows the GPU: another one's baseline is taken for ours until then.
-        self._missing = {case.slug for case in self._cases if not self._files(case, simulated=simulated)}
+        self._missing = {case.slug for case in self._cases if not self._files(case)}
         timed = {item.stash[CASE].slug for item in asking if asks_for_times(item)}
         # What a baseline has it keeps: recording for one check of counts must not take the times of another.
         if mode == "all":
-            timed |= {case.slug for case in self._cases if self._has_times(case, simulated=simulated)}
+            timed |= {case.slug for case in self._cases if self._has_times(case)}
         self._timed = timed - {case.slug for case in self._cases if case.load_dummy}
 
-    def _files(self, case: Case, *, simulated: bool | None) -> list[Path]:
-        files = baseline_files(self._baselines, case.slug)
-        return [path for path in files if simulated in (None, path.parent.name.startswith("sim-"))]
+    def _files(self, case: Case) -> list[Path]:
+        return [path for path in baseline_files(self._baselines, case.slug) if self._machine.may_own(path)]
 
-    def _has_times(self, case: Case, *, simulated: bool | None) -> bool:
-        for path in self._files(case, simulated=simulated):
+    def _has_times(self, case: Case) -> bool:
+        for path in self._files(case):
             try:
                 found = read_baseline(path, case=case.slug)
             except ConfigError:

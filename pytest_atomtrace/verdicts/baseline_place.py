@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
 
-__all__ = ["anchor_path", "baseline_files", "baseline_path", "machine_name", "others_of"]
+__all__ = ["anchor_path", "baseline_files", "baseline_path", "hardware_in", "machine_name", "others_of"]
 
 _ANCHOR = ".anchor.json"
 _MAKERS = re.compile(r"\b(AMD|Instinct)\b")
@@ -30,7 +30,7 @@ def baseline_path(root: Path, now: Fingerprint, slug: str) -> Path:
     if not device:
         return plain
     own = plain.with_name(f"{slug}@{device}.json")
-    return own if own.exists() or _device(_hardware_in(plain)) not in ("", device) else plain
+    return own if own.exists() or _device(hardware_in(plain)) not in ("", device) else plain
 
 
 def anchor_path(root: Path, now: Fingerprint, slug: str) -> Path:
@@ -47,7 +47,7 @@ def baseline_files(root: Path, slug: str) -> list[Path]:
 
 def others_of(root: Path, slug: str) -> list[str]:
     """The machines that have a baseline of this case: ``gfx942 (AMD Instinct MI300X)``."""
-    return [machine_name(path.parent.name, _hardware_in(path)) for path in baseline_files(root, slug)]
+    return [machine_name(path.parent.name, hardware_in(path)) for path in baseline_files(root, slug)]
 
 
 def machine_name(folder: str, hardware: Mapping[str, object]) -> str:
@@ -56,7 +56,7 @@ def machine_name(folder: str, hardware: Mapping[str, object]) -> str:
     return f"{folder} ({device})" if device else folder
 
 
-def _hardware_in(path: Path) -> Mapping[str, object]:
+def hardware_in(path: Path) -> Mapping[str, object]:
     """The hardware that a file names, as far as it can be read; what is wrong with it is for its reader to say."""
     try:
         data = json.loads(path.read_bytes())

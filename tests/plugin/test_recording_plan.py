@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.cases.case import Case
-from pytest_atomtrace.plugin.recording_plan import RecordingPlan
+from pytest_atomtrace.plugin.recording_plan import Machine, RecordingPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,10 +73,11 @@ regression:
 CASE = Case(model="org/m", tp=2)
 
 
-def plan(
-    items: list[pytest.Item], root: Path, mode: str = "missing", *, simulated: bool | None = True
-) -> RecordingPlan:
-    return RecordingPlan(items, mode, root, simulated=simulated)
+SIM, REAL = Machine(simulated=True), Machine(simulated=False)
+
+
+def plan(items: list[pytest.Item], root: Path, mode: str = "missing", machine: Machine = SIM) -> RecordingPlan:
+    return RecordingPlan(items, mode, root, machine)
 
 
 def items_of(pytester: pytest.Pytester, name: str = "", spec: str = SPEC) -> list[pytest.Item]:
@@ -145,11 +146,29 @@ def test_only_what_is_missing_is_planned_and_times_of_a_file_are_kept(
     }  # fmt: skip
     path.write_text(json.dumps(sections))
     assert plan(items, tmp_path).text() == ""
-    assert plan(items, tmp_path, simulated=False).text() != "", "a simulated baseline is none of a real server"
+    assert plan(items, tmp_path, machine=REAL).text() != "", "a simulated baseline is none of a real server"
     assert not plan(items, tmp_path, "all").times_wanted(CASE)
     path.write_text(json.dumps({**sections, "metrics": {"decode.gpu_busy": [[5]]}}))
     assert plan(items, tmp_path, "all").times_wanted(CASE)
-    assert not plan(items, tmp_path, "all", simulated=False).times_wanted(CASE)
+    assert not plan(items, tmp_path, "all", REAL).times_wanted(CASE)
     assert not plan(items, tmp_path, "").times_wanted(CASE), "who records nothing needs no more windows"
     path.write_text("damaged")
     assert plan(items, tmp_path, "all").times_wanted(CASE)
+
+
+def test_a_baseline_of_another_machine_saves_no_launch_and_is_not_counted(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    items = items_of(pytester, "test_default")
+    mine = Machine(simulated=False, gfx="gfx942", pci_device_id="0x74a5")
+    for folder, hardware, missing in (
+        ("gfx950", {}, True),
+        ("gfx942", {"pci_device_id": "0x74a1"}, True),
+        ("gfx942", {"pci_device_id": "0x74a5"}, False),
+        ("gfx942", {}, False),
+    ):
+        place = tmp_path / folder / f"{CASE.slug}.json"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(json.dumps({"hardware": hardware}))
+        assert bool(plan(items, tmp_path, machine=mine).text()) == missing, (folder, hardware)
+        place.unlink()
