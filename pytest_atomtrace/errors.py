@@ -3,7 +3,7 @@
 ::
 
     AtomTraceError
-    ├── ConfigError                 a marker, spec, option or ini value is wrong (pytest: usage error, exit 4)
+    ├── ConfigError                 a marker, spec, option or ini value is wrong (pytest: exit 4; in a test: error)
     ├── InconclusiveError           the evidence cannot carry a verdict (pytest: error, never failed, never passed)
     │   ├── TraceFileError          a file cannot be read as a kineto trace
     │   │   ├── TruncatedTraceError     gzip or JSON ends early, or the CRC is wrong

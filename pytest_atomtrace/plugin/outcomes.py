@@ -1,10 +1,10 @@
-"""Three colours of not green: a check said no (failed), there is no answer (error), nothing to ask (skipped)."""
+"""Colours of not green: a check said no (failed), no answer or a wrong question (error), nothing to ask (skipped)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.errors import InconclusiveError, InfraError
+from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError
 from pytest_atomtrace.plugin.state import CASE, PLACE, RECORD, REPORT_ATTRIBUTE, record_of
 
 if TYPE_CHECKING:
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["amend", "status"]
 
 MOST_TEXT = 16_000
+# pytest's category, letter and word.
+_WORDS = {
+    "inconclusive": ("error", "I", "INCONCLUSIVE"),
+    "infra": ("error", "E", "INFRA ERROR"),
+    "wrong_check": ("error", "W", "WRONG CHECK"),
+}
 
 SCOPE_ADVICE = (
     "atom_trace is made for one test at a time (captures behind it are shared by the whole run). In a wider "
@@ -24,12 +30,12 @@ SCOPE_ADVICE = (
 
 
 def amend(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """Make inconclusive and infra trouble an error wherever it arose, and attach the item's record.
+    """Make inconclusive, infra and wrong-check trouble an error wherever it arose, and attach the item's record.
 
     "When" becomes "setup" since that is what pytest, JUnit and every other plugin call an error; a failed call
     would claim that the code under test was judged. xfail must not turn it into XFAIL, so its mark goes.
     """
-    kind = _kind(call)
+    kind, text = _trouble(item, call)
     record = item.stash.get(RECORD, None)
     payload: dict[str, object] = {}
     if record is not None and call.when == "call":
@@ -40,10 +46,10 @@ def amend(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRep
         report.when = "setup"
         if hasattr(report, "wasxfail"):
             del report.wasxfail
-        report.longrepr = call.excinfo.getrepr(style="value")
+        _show(report, call.excinfo, text)
         payload = {"case": record.case if record else {}, "verdicts": record.verdicts if record else []}
         payload["trouble"] = kind
-        payload["text"] = _shortened(str(call.excinfo.value))
+        payload["text"] = _shortened(text)
     elif payload and report.outcome == "failed" and call.excinfo is not None and not _judged(record):
         payload["text"] = _shortened(str(call.excinfo.value) or call.excinfo.typename)
     elif call.excinfo is not None and _too_wide(str(call.excinfo.value)):
@@ -94,25 +100,35 @@ def _too_wide(text: str) -> bool:
     return "ScopeMismatch" in text and ("atom_trace" in text or "atom_case" in text)
 
 
-def _kind(call: pytest.CallInfo[None]) -> str:
+def _trouble(item: pytest.Item, call: pytest.CallInfo[None]) -> tuple[str, str]:
+    """The word for an error that is no "no", and its text; two empty ones if there is none."""
     if call.excinfo is None:
-        return ""
+        return "", ""
     error = call.excinfo.value
     if isinstance(error, InconclusiveError):
-        return "inconclusive"
+        return "inconclusive", str(error)
     if isinstance(error, InfraError):
-        return "infra"
-    return ""
+        return "infra", str(error)
+    if isinstance(error, (ConfigError, TypeError, AttributeError)):
+        from pytest_atomtrace.plugin.wrong_checks import wrong_check
+
+        text = wrong_check(item, call.excinfo)
+        return ("wrong_check", text) if text else ("", "")
+    return "", ""
+
+
+def _show(report: pytest.TestReport, error: pytest.ExceptionInfo[BaseException], text: str) -> None:
+    """Let pytest print `text` for the error, and no frame."""
+    shown = error.getrepr(style="value", chain=False)
+    shown.reprtraceback.reprentries[-1].lines = text.split("\n")
+    if shown.reprcrash is not None:
+        shown.reprcrash.message = text
+    report.longrepr = shown
 
 
 def status(report: object) -> tuple[str, str, str] | None:
-    """Name the two kinds of error in the terminal; everything else is pytest's own."""
+    """Name our kinds of error in the terminal; everything else is pytest's own."""
     # A rerun plugin renames the outcome of an attempt that it repeats; that attempt is no error of the run.
     if getattr(report, "outcome", "") != "failed":
         return None
-    trouble = record_of(report).get("trouble")
-    if trouble == "inconclusive":
-        return "error", "I", "INCONCLUSIVE"
-    if trouble == "infra":
-        return "error", "E", "INFRA ERROR"
-    return None
+    return _WORDS.get(str(record_of(report).get("trouble")))

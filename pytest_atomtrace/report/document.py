@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["CaseRow", "CheckRow", "ReportDocument", "build", "outcome_of", "shown_engine"]
 
 # Worst first, in every table.
-RANKING = ("infra", "inconclusive", "regression", "fail", "skip", "pass")
+RANKING = ("infra", "wrong_check", "inconclusive", "regression", "fail", "skip", "pass")
 
 
 @dataclass(frozen=True)

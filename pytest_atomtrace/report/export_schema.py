@@ -208,7 +208,7 @@ VERDICTS = Table(
         Column("file", "word", "spec file that it stands in"),
         Column("line", "int", "line of the check there"),
         Column("asked", "text", "what was asked; empty where the test ended before it asked"),
-        Column("outcome", "word", "`pass`, `fail`, `regression`, `inconclusive`, `infra` or `skip`"),
+        Column("outcome", "word", "`pass`, `fail`, `regression`, `inconclusive`, `wrong_check`, `infra` or `skip`"),
         Column("expected", "bool", "the test was to fail and did (xfail); not counted in `runs`"),
         Column("sentence", "text", "what was found"),
         Column("notes", "words", "what weakens the verdict"),

@@ -22,7 +22,7 @@ __all__ = ["MOST", "annotation_commands"]
 #: Of each kind, per step.
 MOST: Final = 10
 _LONGEST_TITLE, _LONGEST_LINE, _MOST_LINES = 120, 300, 12
-_TITLES = {"infra": "infra error", "fail": "failed"}
+_TITLES = {"infra": "infra error", "wrong_check": "wrong check", "fail": "failed"}
 
 
 def annotation_commands(
@@ -31,8 +31,8 @@ def annotation_commands(
     """The commands: an error for each check that did not pass, a warning for each note, one notice for what is left.
 
     `root` is pytest's rootdir, to which files are relative, `workspace` the checkout that GitHub knows ("" if
-    unknown). With `annotated_elsewhere` another plugin marks failed tests; what it does not see (inconclusive and infra
-    errors are errors of set-up to it) stays ours.
+    unknown). With `annotated_elsewhere` another plugin marks failed tests; what it does not see (inconclusive, infra
+    and wrong-check errors are errors of set-up to it) stays ours.
     """
     failed = [row for row in document.failed if not (annotated_elsewhere and row.outcome in ("fail", "regression"))]
     lines = [_command("error", row, _failure(row), root, workspace) for row in failed[:MOST]]

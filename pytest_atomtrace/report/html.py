@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
-CASE_WORDS = {**WORDS, "infra": "with an infra error", "regression": "with a regression"}
+CASE_WORDS = {
+    **WORDS,
+    "infra": "with an infra error",
+    "wrong_check": "with a wrong check",
+    "regression": "with a regression",
+}
 # A run with 3,000 failing checks must still open on a phone: full texts up to this size, then sentences, then a count.
 MOST_TEXTS, MOST_SENTENCES = 600_000, 1_000
 KERNELS_SHOWN = 60
@@ -120,6 +125,7 @@ def _headline(document: ReportDocument) -> str:
 def _trouble(outcome: str, number: int) -> str:
     nouns: Mapping[str, tuple[str, str]] = {
         "infra": ("infra error", "infra errors"),
+        "wrong_check": ("wrong check", "wrong checks"),
         "inconclusive": ("check inconclusive", "checks inconclusive"),
         "regression": ("regression", "regressions"),
         "fail": ("check failed", "checks failed"),

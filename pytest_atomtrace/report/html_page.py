@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 UPLOT_VERSION = "1.6.32"
-WORDS = {"infra": "infra error", "fail": "failed", "pass": "passed", "skip": "skipped"}
+WORDS = {"infra": "infra error", "wrong_check": "wrong check", "fail": "failed", "pass": "passed", "skip": "skipped"}
 # Of one failure's text.
 MOST_TEXT = 20_000
 _STYLES = ("uplot.min.css", "report.css")

@@ -31,6 +31,7 @@ def json_report(document: ReportDocument, *, version: str, backend: str, exit_st
         regressed=counted.get("regression", 0),
         inconclusive=counted.get("inconclusive", 0),
         infra=counted.get("infra", 0),
+        wrong=counted.get("wrong_check", 0),
         expected=len(document.expected),
     )
     outcome = _outcome(document.cases[0].outcome) if document.cases else None

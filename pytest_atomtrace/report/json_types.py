@@ -1,7 +1,7 @@
 """The JSON report as types: what is written, and what its published schema is made of.
 
-The shape is a promise to programs that read it: fields may be added, and a change that takes one away or gives it
-another meaning raises the number in `SCHEMA`.
+The shape is a promise to programs that read it: fields and words for outcomes may be added, and a change that takes one
+away or gives it another meaning raises the number in `SCHEMA`. `wrong_check` and `Counts.wrong` came later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["SCHEMA", "Case", "Check", "Counts", "Report", "Run"]
 
 SCHEMA: Final = "atomtrace-report/1"
 
-Outcome: TypeAlias = Literal["pass", "skip", "fail", "regression", "inconclusive", "infra"]
+Outcome: TypeAlias = Literal["pass", "skip", "fail", "regression", "inconclusive", "infra", "wrong_check"]
 Scalar: TypeAlias = "str | int | float | bool"
 Nanoseconds: TypeAlias = Annotated[int, Meta(ge=0)]
 
@@ -31,6 +31,7 @@ class Counts:
     regressed: Annotated[int, Meta(ge=0, description="failed against a baseline")]
     inconclusive: Annotated[int, Meta(ge=0, description="no verdict: the trace cannot carry one")]
     infra: Annotated[int, Meta(ge=0, description="no verdict: launch, lock, client or export trouble")]
+    wrong: Annotated[int, Meta(ge=0, description="no verdict: the check itself is wrong, such as a misspelt phase")]
     expected: Annotated[int, Meta(ge=0, description="failed as their test expected (xfail); in no other count")]
 
 

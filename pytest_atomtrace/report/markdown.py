@@ -32,8 +32,9 @@ _SIGNS = {
     "regression": "❌",
     "inconclusive": "❔",
     "infra": "⚠️",
+    "wrong_check": "✏️",
 }
-_WORDS = {"infra": "infra error"}
+_WORDS = {"infra": "infra error", "wrong_check": "wrong check"}
 
 
 def markdown(document: ReportDocument, *, limit_bytes: int = LIMIT_BYTES) -> str:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["lines"]
 
 STYLES = {"pass": "green", "skip": "yellow", "inconclusive": "yellow"}
-WORDS = {"infra": "INFRA ERROR", "inconclusive": "INCONCLUSIVE", "fail": "FAIL", "regression": "REGRESSION"}
+WORDS = {
+    "infra": "INFRA ERROR",
+    "wrong_check": "WRONG CHECK",
+    "inconclusive": "INCONCLUSIVE",
+    "fail": "FAIL",
+    "regression": "REGRESSION",
+}
 SHOWN_CHECKS = 20
 
 

@@ -48,6 +48,9 @@ def ranks_agree(trace: TraceView, *, counts: bool, skew: str | None, during: str
         InconclusiveError: the trace cannot answer.
 
     """
+    asked_counts: object = counts  # specs bring values of any type
+    if not isinstance(asked_counts, bool):
+        raise ConfigError(f"counts is True or False, got {counts!r}")
     if not counts and skew is None:
         raise ConfigError('nothing asked: counts=True, or skew="5 %"')
     limit = parse_share(skew, where="skew") if skew is not None else None

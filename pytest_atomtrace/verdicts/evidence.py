@@ -16,6 +16,7 @@ __all__ = [
     "LIMIT",
     "block",
     "count_of",
+    "did_you_mean",
     "listed",
     "near_path",
     "on_ranks",
@@ -48,6 +49,14 @@ def listed(items: Sequence[str], *, limit: int = 6) -> str:
 def count_of(number: int, noun: str, plural: str = "") -> str:
     """``1 call``, ``58 calls``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def did_you_mean(word: object, words: Sequence[str]) -> str:
+    """``; did you mean 'decode'?`` where one of `words` is near, else all of them in parentheses."""
+    import difflib
+
+    close = difflib.get_close_matches(str(word), words, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f" ({', '.join(words)})"
 
 
 def on_ranks(names: Sequence[str], *, any_of: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.families import FAMILIES, family
 from pytest_atomtrace.trace.intervals import union_length
 from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
-from pytest_atomtrace.verdicts.evidence import block, count_of, listed, shown, step_time_text
+from pytest_atomtrace.verdicts.evidence import block, count_of, did_you_mean, listed, shown, step_time_text
 from pytest_atomtrace.verdicts.occurrences import matching_ids
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 from pytest_atomtrace.verdicts.question import parse_pattern
@@ -137,13 +136,12 @@ def _line(one: _Measured) -> str:
 
 
 def _wanted(rank: RankData, name: str) -> np.ndarray:
-    if not name.startswith(FAMILY):
+    asked_name: object = name  # tests bring values of any type
+    if not isinstance(asked_name, str) or not name.startswith(FAMILY):
         return matching_ids(rank, parse_pattern(name))
     asked = name.removeprefix(FAMILY)
     if asked not in FAMILIES:
-        close = difflib.get_close_matches(asked, FAMILIES, n=1)
-        mean = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"there is no family {asked!r} ({', '.join(FAMILIES)}){mean}")
+        raise ConfigError(f"there is no family {asked!r}{did_you_mean(asked, FAMILIES)}")
     return np.array([family(text) == asked for text in rank.names], dtype=bool)
 
 

@@ -138,7 +138,7 @@ def _asked(trace: TraceView, metrics: Sequence[str] | None) -> tuple[str, ...]:
         raise ConfigError(f"metrics must be a list of {', '.join(KNOWN_METRICS)}")
     for name in asked:
         if name not in KNOWN_METRICS and not name.startswith(FAMILY_PREFIX):
-            close = difflib.get_close_matches(name, KNOWN_METRICS, n=1)
+            close = difflib.get_close_matches(str(name), KNOWN_METRICS, n=1)
             mean = f"; did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"metric {name!r} is not one of {', '.join(KNOWN_METRICS)}{mean}")
     if trace.case is None:

@@ -112,6 +112,9 @@ def launch_time(trace: TraceView, *, mean: str, api: str) -> Verdict:
 
     """
     limit_ns = parse_duration_ns(mean, where="mean")
+    asked: object = api  # specs bring values of any type
+    if not isinstance(asked, str):
+        raise ConfigError(f"api is the name of a runtime call such as hipGraphLaunch, got {api!r}")
     trace.require("times")
     costs = {rank.name: launch_cost(rank, api=api) for rank in trace.data.ranks.values()}
     without = [name for name, cost in costs.items() if not cost.count]

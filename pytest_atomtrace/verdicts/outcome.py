@@ -17,6 +17,7 @@ class Outcome(str, Enum):
     REGRESSION = "regression"
     INCONCLUSIVE = "inconclusive"
     INFRA = "infra"
+    WRONG_CHECK = "wrong_check"
     SKIP = "skip"
 
 

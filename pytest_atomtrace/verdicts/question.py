@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.trace.names import Pattern
-from pytest_atomtrace.verdicts.evidence import listed
+from pytest_atomtrace.verdicts.evidence import did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Question:
 
         """
         if self.layer is not None and self.layer not in LAYERS:
-            raise ConfigError(f"layer={self.layer!r} is not one of {', '.join(LAYERS)}")
+            raise ConfigError(f"layer={self.layer!r} is no layer{did_you_mean(self.layer, LAYERS)}")
         if self.per_step is not None and self.exactly is not None:
             raise ConfigError("per_step and exactly exclude each other: calls in each step, or calls in all")
         if self.per_step is not None and self.during is None:
@@ -71,6 +71,9 @@ class Question:
                     f"{key}=0 asks for absence: say not_called (assert_kernel_not_called), with an example"
                 )
         pattern = parse_pattern(self.name)
+        example: object = self.example
+        if example is not None and not isinstance(example, str):
+            raise ConfigError(f"example is the name of a kernel, got {example!r}")
         if self.example is not None and not pattern.matches(self.example):
             raise ConfigError(
                 f"the pattern {self.name!r} does not match its own example {self.example!r}: it would be absent "

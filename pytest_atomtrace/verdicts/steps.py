@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.errors import ConfigError
+from pytest_atomtrace.errors import ConfigError, InconclusiveError
 from pytest_atomtrace.verdicts.measure import METRICS, measure
 
 if TYPE_CHECKING:
@@ -37,11 +37,10 @@ class Timing:
         """Nearest-rank quantile, 0 < q <= 1.
 
         Raises:
-            ValueError: no values.
+            InconclusiveError: no values.
 
         """
-        if not self.values_ns:
-            raise ValueError("no steps, so no quantile")
+        self._require_values()
         # Rounding guards 0.99 * 100 = 99.00000000000001, which would name the hundredth value.
         rank = max(1, math.ceil(round(q * self.n, 9)))
         return sorted(self.values_ns)[rank - 1]
@@ -49,17 +48,27 @@ class Timing:
     @property
     def min_ns(self) -> int:
         """Smallest."""
+        self._require_values()
         return min(self.values_ns)
 
     @property
     def max_ns(self) -> int:
         """Largest."""
+        self._require_values()
         return max(self.values_ns)
 
     @property
     def mean_ns(self) -> int:
         """Arithmetic mean, rounded to a nanosecond."""
+        self._require_values()
         return round(sum(self.values_ns) / self.n)
+
+    def _require_values(self) -> None:
+        if not self.values_ns:
+            raise InconclusiveError(
+                "None of the selected steps has such a time, so there is no statistic of it: the trace has no step of "
+                "that kind, or the selection left none (atomtrace steps DIR lists them)."
+            )
 
     @property
     def p50_ns(self) -> int:

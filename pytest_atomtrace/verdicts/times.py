@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InsufficientStepsError
@@ -10,7 +9,7 @@ from pytest_atomtrace.trace.metrics import SPAN_LIMIT, prefill_per_ktok_ns
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration, parse_duration_ns
 from pytest_atomtrace.verdicts.agreement import collective_waits
-from pytest_atomtrace.verdicts.evidence import block, count_of, step_time_text
+from pytest_atomtrace.verdicts.evidence import block, count_of, did_you_mean, step_time_text
 from pytest_atomtrace.verdicts.measure import METRICS, measure
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict
 from pytest_atomtrace.verdicts.steps import Timing
@@ -67,10 +66,8 @@ def step_time(
     what = kind if bs is None else f"{kind} bs={bs}"
     if metric == PER_KTOK:
         return _prefill_rate(trace, kind, limits, ranks)
-    if metric not in METRICS:
-        close = difflib.get_close_matches(metric, METRICS, n=1)
-        mean = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"metric {metric!r} is not one of {', '.join([*METRICS, PER_KTOK])}{mean}")
+    if metric not in tuple(METRICS):
+        raise ConfigError(f"there is no metric {metric!r}{did_you_mean(metric, [*METRICS, PER_KTOK])}")
     if trace.case is not None and trace.case.load_dummy:
         raise ConfigError("load_dummy runs on random weights: its times say nothing, only counts do")
     trace.require("times")

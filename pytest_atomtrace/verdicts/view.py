@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,10 @@ from pytest_atomtrace.trace.names import Pattern, nearest, short_name
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.verdicts.capture_findings import capture_findings
 from pytest_atomtrace.verdicts.contention import batch_findings
-from pytest_atomtrace.verdicts.evidence import near_path, shell_quoted
+from pytest_atomtrace.verdicts.evidence import did_you_mean, listed, near_path, shell_quoted
 from pytest_atomtrace.verdicts.kernels import KernelTable, kernel_table
 from pytest_atomtrace.verdicts.occurrences import matching_ids
+from pytest_atomtrace.verdicts.question import parse_pattern
 from pytest_atomtrace.verdicts.saved import accepted_length
 from pytest_atomtrace.verdicts.steps import Steps
 
@@ -63,7 +63,7 @@ class RankTrace:
 
     def kernels(self, pattern: str | None = None, *, during: str | None = None) -> KernelTable:
         """GPU activities of this rank by name."""
-        parsed = Pattern.parse(pattern) if pattern is not None else None
+        parsed = parse_pattern(pattern) if pattern is not None else None
         return kernel_table([self._data], pattern=parsed, phases=self._trace.phases_of(during), layer=None)
 
     def __repr__(self) -> str:
@@ -135,7 +135,14 @@ class TraceView:
         return accepted_length(self.data, self.bench)
 
     def steps(self, kind: str, *, bs: int | None = None, graph_bs: int | None = None) -> Steps:
-        """Steps of one kind on all ranks, in time order per rank."""
+        """Steps of one kind on all ranks, in time order per rank.
+
+        Raises:
+            ConfigError: there is no such kind of step.
+
+        """
+        if kind not in KINDS:
+            raise ConfigError(f"{kind!r} is no kind of step{did_you_mean(kind, KINDS)}")
         by_rank = [(rank, [step for step in rank.steps if step.kind == kind]) for rank in self.data.ranks.values()]
         steps = Steps(kind, by_rank, self.settings, accepted_length=self.accepted_length)
         return steps.where(bs=bs, graph_bs=graph_bs)
@@ -168,7 +175,7 @@ class TraceView:
         """
         if layer not in (None, "kernel", "memory"):
             raise ConfigError(f"layer={layer!r}: a kernel table holds kernel or memory")
-        parsed = Pattern.parse(pattern) if pattern is not None else None
+        parsed = parse_pattern(pattern) if pattern is not None else None
         ranks = list(self.data.ranks.values())
         return kernel_table(ranks, pattern=parsed, phases=self.phases_of(during), layer=layer)
 
@@ -195,9 +202,7 @@ class TraceView:
 
         """
         if kind not in (*KINDS, ANY_LABELLED):
-            close = difflib.get_close_matches(str(kind), KINDS, n=1)
-            mean = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{kind!r} is no kind of step ({', '.join(KINDS)}){mean}")
+            raise ConfigError(f"{kind!r} is no kind of step{did_you_mean(kind, KINDS)}")
         seen = {step.kind for rank in self.data.ranks.values() for step in rank.steps}
         if kind not in seen:
             raise NoStepsError(kind, sorted(seen))
@@ -224,13 +229,11 @@ class TraceView:
         """
         if during is None:
             return None
+        words = [*PHASES, *COMBINED]
+        if during not in words:
+            raise ConfigError(f"during={during!r} is no phase{did_you_mean(during, words)}")
         if during in COMBINED:
             return frozenset(COMBINED[during])
-        if during not in PHASES:
-            words = [*PHASES, *COMBINED]
-            close = difflib.get_close_matches(during, words, n=1)
-            mean = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"during={during!r} is no phase ({', '.join(words)}){mean}")
         return frozenset((during,))
 
     def select_ranks(self, ranks: str | Sequence[str]) -> list[RankData]:
@@ -242,15 +245,19 @@ class TraceView:
         """
         if ranks in ("all", "any"):
             return list(self.data.ranks.values())
+        there = list(self.data.ranks)
         asked: object = ranks  # specs bring values of any type
         named = asked if isinstance(asked, (list, tuple)) else (asked,)
         names = [name for name in named if isinstance(name, str)]
         if len(names) < len(named):
-            raise ConfigError(f"ranks={ranks!r}: ranks are named by text; there are {', '.join(self.data.ranks)}")
+            wrong = next(name for name in named if not isinstance(name, str))
+            close = f"rank_{wrong}" in there
+            known = f"; did you mean 'rank_{wrong}'?" if close else f"; the trace has {listed(there)}"
+            raise ConfigError(f"ranks={ranks!r}: ranks are named by text{known}")
         missing = [name for name in names if name not in self.data.ranks]
         if missing or not names:
-            there = ", ".join(self.data.ranks)
-            raise ConfigError(f"ranks={ranks!r}: there is no {', '.join(missing) or 'rank named'}; there are {there}")
+            problem = f"there is no {', '.join(missing) or 'rank named'}; the trace has {listed(there)}"
+            raise ConfigError(f"ranks={ranks!r}: {problem}")
         return [self.data.ranks[name] for name in names]
 
     def steady_steps(self, rank: RankData, kind: str, *, bs: int | None = None) -> list[Step]:

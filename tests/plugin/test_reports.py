@@ -94,7 +94,8 @@ def test_every_check_is_in_the_report_with_its_place(pytester: pytest.Pytester, 
         ("test_expected", "fail", True, missing),
     }
     assert made["run"]["checks"] == {
-        "passed": 6, "skipped": 2, "failed": 4, "regressed": 0, "inconclusive": 2, "infra": 0, "expected": 2,
+        "passed": 6, "skipped": 2, "failed": 4, "regressed": 0, "inconclusive": 2, "infra": 0, "wrong": 0,
+        "expected": 2,
     }  # fmt: skip
     assert (made["run"]["outcome"], made["run"]["exit_status"]) == ("inconclusive", 1)
     (evidence,) = (

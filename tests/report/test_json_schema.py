@@ -39,7 +39,7 @@ def test_it_is_a_schema_and_says_what_each_field_is() -> None:
 
 def test_reports_of_all_outcomes_and_any_text_are_valid() -> None:
     rows = [failing(number, text, check=text, lines=[text]) for number, text in enumerate(PAYLOADS[:-1])]
-    rows += [entry(20, outcome="failed", trouble=word, text="why") for word in ("infra", "inconclusive")]
+    rows += [entry(20, outcome="failed", trouble=word, text="why") for word in ("infra", "inconclusive", "wrong_check")]
     rows += [entry(30, outcome="skipped", skipped="no GPU"), entry(31, outcome="failed", text="assert 1 == 2")]
     rows += [failing(32, "slower", outcome="regression", slug="b")]
     facts = {"p50_ns": 3, "limit": float("inf"), "rank": "rank_0"}
@@ -49,7 +49,7 @@ def test_reports_of_all_outcomes_and_any_text_are_valid() -> None:
     jsonschema.validate(made, report_schema())
     assert made["run"]["checks"] == {
         "passed": 1, "skipped": 1, "failed": len(PAYLOADS[:-1]) + 1, "regressed": 1,
-        "inconclusive": 1, "infra": 1, "expected": 0,
+        "inconclusive": 1, "infra": 1, "wrong": 1, "expected": 0,
     }  # fmt: skip
     assert made["checks"][-1]["facts"] == {"p50_ns": 3, "rank": "rank_0"}
 

@@ -127,7 +127,7 @@ def test_a_phase_that_is_none_gets_a_suggestion(tmp_path: Path) -> None:
     [
         ({"per_step": 1}, "per_step needs a phase"),
         ({"per_step": 1, "exactly": 2, "during": "decode"}, "exclude each other"),
-        ({"layer": "kernels"}, "is not one of kernel, op"),
+        ({"layer": "kernels"}, "'kernels' is no layer; did you mean 'kernel'"),
         ({"ranks": "rank_9"}, "there is no rank_9"),
         ({"at_least": -1}, "must be a whole number"),
     ],
@@ -175,7 +175,7 @@ def test_a_name_that_is_no_pattern_is_a_wrong_question(tmp_path: Path, name: str
 def test_ranks_that_are_no_names_are_a_wrong_question(tmp_path: Path) -> None:
     trace = trace_of(tmp_path)
     for ranks in ([3], 3):
-        with pytest.raises(ConfigError, match="ranks are named by text; there are rank_0, rank_1"):
+        with pytest.raises(ConfigError, match="ranks are named by text; the trace has rank_0, rank_1"):
             trace.assert_kernel_called("attention_kernel", ranks=ranks)  # type: ignore[arg-type]
 
 
@@ -187,7 +187,7 @@ def test_metrics_that_are_no_list_of_names_are_a_wrong_question(tmp_path: Path, 
 
 def test_a_word_that_is_no_kind_of_step_is_a_wrong_question_and_a_kind_not_seen_is_no_answer(tmp_path: Path) -> None:
     trace = trace_of(tmp_path)
-    with pytest.raises(ConfigError, match=r"'decod' is no kind of step .*did you mean 'decode'"):
+    with pytest.raises(ConfigError, match=r"'decod' is no kind of step; did you mean 'decode'"):
         trace.assert_step_time("decod", p50="1 s")
     with pytest.raises(NoStepsError):
         trace.assert_step_time("draft", p50="1 s")
