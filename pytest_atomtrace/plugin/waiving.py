@@ -54,8 +54,10 @@ def unused(state: State, entries: Sequence[Mapping[str, object]]) -> list[str]:
         case, verdicts = entry.get("case"), entry.get("verdicts")
         if isinstance(case, Mapping) and isinstance(verdicts, list):
             judged += [(str(one.get("check", "")), str(case.get("slug", ""))) for one in verdicts]
+    if not judged:  # skipped, or stopped before any check: that says nothing about waivers
+        return []
     return [
-        f"no check of this run is {waiver.check!r} of {waiver.case!r}: {waiver.text}"
+        f"unused waiver: no check of this run is {waiver.check!r} of {waiver.case!r}: {waiver.text}"
         for waiver in state.waivers
         if not any(waiver.fits(check, slug) for check, slug in judged)
     ]

@@ -36,8 +36,7 @@ def lines(
     `reports` are lines about files that were written, or could not be: the latter are told in any case.
     """
     if verbosity < 0:
-        for row in document.failed[:SHOWN_CHECKS]:
-            yield "", f"{WORDS.get(row.outcome, row.outcome)} {row.slug}: {row.sentence}"
+        yield from _quiet(document, notes=verbosity == -1)
         yield from (line for line in reports if line[0])
         return
     yield "title", "atomtrace"
@@ -60,6 +59,22 @@ def lines(
     for root in roots:
         yield "", f"captures: {root} (judge them again without a GPU: pytest --atom-replay {root})"
     yield from reports
+
+
+def _quiet(document: ReportDocument, *, notes: bool) -> Iterator[tuple[str, str]]:
+    """One line each: what failed, and with `notes` (-q, not -qq) what is green and yet proves less than it seems."""
+    for row in document.failed[:SHOWN_CHECKS]:
+        yield "", f"{WORDS.get(row.outcome, row.outcome)} {row.slug}: {row.sentence}"
+    if len(document.failed) > SHOWN_CHECKS:
+        yield "", f"... and {len(document.failed) - SHOWN_CHECKS} more (without -q, -v shows all)"
+    if not notes:
+        return
+    yield from _skipped(document)
+    told = [f"NOTE {row.slug}: {row.check}: {note}" for row in document.unproven for note in row.notes]
+    told += [f"NOTE {remark}" for remark in document.remarks]
+    yield from (("yellow", line) for line in told[:SHOWN_CHECKS])
+    if len(told) > SHOWN_CHECKS:
+        yield "", f"... and {len(told) - SHOWN_CHECKS} more notes (without -q all are shown)"
 
 
 def _skipped(document: ReportDocument) -> Iterator[tuple[str, str]]:

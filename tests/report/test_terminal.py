@@ -55,6 +55,38 @@ def test_quiet_leaves_the_failures_and_what_could_not_be_written() -> None:
     ]
 
 
+WAIVED = "WAIVED by moe team, until 2026-09-30: a tuned config is on its way (waivers.yaml:2). It says: too slow."
+UNPROVEN = "unproven: the pattern has matched nothing and has no example"
+
+
+def noted(place: int, check: str, note: str) -> dict[str, object]:
+    verdict = {"check": check, "outcome": "pass", "sentence": "s", "notes": [note]}
+    return entry(place, verdicts=[verdict], case=CAPTURE)
+
+
+def test_quiet_tells_in_a_line_each_what_is_green_and_proves_little() -> None:
+    rows = [noted(0, "no regression", WAIVED), noted(1, "not called x", UNPROVEN), entry(2, case=CAPTURE)]
+    made = document(*rows, remarks=("no check of this run is 'x' of 'y': a waiver",))
+    assert [text for _, text in lines(made, width=80, verbosity=-1)] == [
+        f"NOTE case: no regression: {WAIVED}",
+        f"NOTE case: not called x: {UNPROVEN}",
+        "NOTE no check of this run is 'x' of 'y': a waiver",
+    ]
+    assert [text for _, text in lines(made, width=80, verbosity=-2)] == []
+
+
+def test_quiet_says_why_everything_was_skipped() -> None:
+    rows = [entry(number, outcome="skipped", skipped="no AMD GPU is visible") for number in range(5)]
+    assert texts(*rows, verbosity=-1)[0] == "SKIPPED  5 tests: no AMD GPU is visible"
+
+
+def test_quiet_says_how_much_it_leaves_out() -> None:
+    found = texts(*(failing(number, "too slow") for number in range(25)), verbosity=-1)
+    assert "... and 5 more (without -q, -v shows all)" in found
+    found = texts(*(noted(number, "not called x", UNPROVEN) for number in range(25)), verbosity=-1)
+    assert "... and 5 more notes (without -q all are shown)" in found
+
+
 def test_twenty_failures_are_shown_and_all_with_v() -> None:
     rows = [failing(number, "too slow") for number in range(25)]
     assert sum(line.startswith("FAIL  ") for line in texts(*rows)) == 20
