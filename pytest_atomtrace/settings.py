@@ -26,14 +26,15 @@ __all__ = ["Row", "Settings", "environment", "rows"]
 ENV_PREFIX: Final = "ATOMTRACE_"
 # Variables that are ours but no settings: the simulator's controls and the token that marks our processes.
 _OURS: Final = (ENV_PREFIX + "SIM_", ENV_PREFIX + "RUN_TOKEN")
+_LAST_PORT: Final = 65535
 
 
 class Row:
     """One setting as the outside sees it, and the attribute of `Settings` that holds its value.
 
-    `kind` is ``text``, ``path``, ``url``, ``flag``, ``count``, ``share`` (text such as "3 %"), ``size`` (text such as
-    "20 GB") or ``duration`` (seconds inside). `scope` is ``run`` (the controller decides for all workers) or ``host``
-    (each worker decides for its machine). `shown` is how help texts print the default; a duration's has a unit.
+    `kind` is ``text``, ``path``, ``url``, ``flag``, ``count``, ``port``, ``share`` (text such as "3 %"), ``size`` (text
+    such as "20 GB") or ``duration`` (seconds inside). `scope` is ``run`` (the controller decides for all workers) or
+    ``host`` (each worker decides for its machine). `shown` is how help texts print the default; a duration's has a unit.
     """
 
     __slots__ = ("choices", "default", "help", "kind", "name", "scope", "shown")
@@ -92,12 +93,8 @@ class Row:
         """
         if self.kind == "flag":
             return _flag(value, where=where)
-        if self.kind == "count":
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-            if isinstance(value, str) and value.strip().isdecimal():
-                return int(value)
-            raise ConfigError(f"{value!r} is not a whole number", where)
+        if self.kind in ("count", "port"):
+            return _whole_number(value, where=where, port=self.kind == "port")
         if self.kind == "duration":
             if isinstance(value, float):
                 return value
@@ -138,6 +135,19 @@ def _refuse_half_an_attach(settings: Settings) -> None:
         raise ConfigError(f"{settings.attach!r} is no URL like http://127.0.0.1:8000", "--atom-attach")
 
 
+def _unknown_variables(env: Mapping[str, str]) -> list[str]:
+    known = {row.env.removeprefix(ENV_PREFIX) for row in rows()}
+    found = []
+    for key in env:
+        word = key.removeprefix(ENV_PREFIX)
+        if word != key and word not in known and not key.startswith(_OURS):
+            # Without the prefix, which alone makes any two of them look alike.
+            close = _close(word, known)
+            hint = f"Did you mean {ENV_PREFIX}{close}?" if close else "pytest --help lists them all."
+            found.append(f"environment variable {key} is no setting. {hint}")
+    return found
+
+
 def _flag(value: object, *, where: str) -> bool:
     if isinstance(value, bool):
         return value
@@ -147,6 +157,18 @@ def _flag(value: object, *, where: str) -> bool:
     if text in {"0", "false", "no", "off", ""}:
         return False
     raise ConfigError(f"{value!r} is neither true nor false", where)
+
+
+def _whole_number(value: object, *, where: str, port: bool) -> int:
+    number = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and value.strip().isdecimal():
+        number = int(value)
+    if number < 0 or (port and number > _LAST_PORT):
+        which = f"from 1 to {_LAST_PORT} (0: a free port)" if port else "of at least 0"
+        raise ConfigError(f"{value!r} is not a whole number {which}", where)
+    return number
 
 
 def _close(word: str, words: Iterable[str]) -> str:
@@ -276,7 +298,7 @@ class Settings:
         scope="host",
         shown="/",
     )
-    port: int = _row("count", default=0, help="HTTP port of the server (0: a free one)", scope="host")
+    port: int = _row("port", default=0, help="HTTP port of the server (1 to 65535; 0: a free one)", scope="host")
     steady_skip_first: int = _row("count", default=5, help="steps left out at the start of a run of equal steps")
     steady_skip_last: int = _row("count", default=2, help="steps left out at the end of a run of equal steps")
     steady_min: int = _row(
@@ -384,12 +406,7 @@ class Settings:
                 except ConfigError as error:
                     problems.append(str(error))
                 break
-        known = {row.env for row in rows()}
-        for key in env:
-            if key.startswith(ENV_PREFIX) and key not in known and not key.startswith(_OURS):
-                close = _close(key, known)
-                if close:
-                    problems.append(f"environment variable {key} is no setting. Did you mean {close}?")
+        problems += _unknown_variables(env)
         if problems:
             raise ConfigError("\n".join(problems))
         settings = cls(**values)
@@ -415,6 +432,10 @@ class Settings:
     def replace(self, **values: object) -> Settings:
         """A copy with other values."""
         return Settings(**{**self.__dict__, **values})
+
+    def is_given(self, name: str) -> bool:
+        """Whether the setting was named by anybody, even with its default."""
+        return name in self.__dict__
 
     def as_dict(self, *, scope: str | None = None) -> dict[str, object]:
         """Builtin types only; `scope` keeps the rows of one scope."""

@@ -110,7 +110,7 @@ def _fields(mark: pytest.Mark) -> dict[str, object]:
 
 
 def finish(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Stop the run if anything is wrong; else bind each item to its case.
+    """Stop the run if anything is wrong in marks or settings; else bind each item to its case.
 
     In an xdist worker a UsageError would drown in an INTERNALERROR and the other files' items would still run,
     so the worker reports one failed collection, drops its items, and the controller raises.
@@ -130,11 +130,11 @@ def finish(session: pytest.Session, items: list[pytest.Item]) -> None:
         refuse_equal_slugs(cases)
     except ConfigError as error:
         state.mistakes.add(error.problem, nodeid=items[0].nodeid, where="markers")
-    if not state.mistakes:
+    if not state.mistakes and not state.problems:
         if not state.settings.full:
             _leave_out_full_set(config, items)
         return
-    text = state.mistakes.text()
+    text = "\n".join([*state.problems, *([state.mistakes.text()] if state.mistakes else [])])
     if worker_of(config) is None:
         raise pytest.UsageError(text)
     items.clear()

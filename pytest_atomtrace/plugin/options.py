@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add_options", "read_settings"]
 
-_METAVARS = {"path": "PATH", "url": "URL", "count": "N", "duration": "TIME", "share": "PERCENT", "size": "SIZE"}
+_METAVARS = {
+    "path": "PATH",
+    "url": "URL",
+    "count": "N",
+    "port": "N",
+    "duration": "TIME",
+    "share": "PERCENT",
+    "size": "SIZE",
+}
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -32,21 +40,28 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(row.ini, text, type="string", default=None)
 
 
-def read_settings(config: pytest.Config, *, from_controller: Mapping[str, object] | None = None) -> Settings:
+def read_settings(
+    config: pytest.Config, *, unused_so_far: list[str], from_controller: Mapping[str, object] | None = None
+) -> Settings:
     """Resolve the table; what the controller of an xdist run decided for the whole run wins.
 
+    What is wrong in environment variables goes to `unused_so_far`: they are set for a whole machine or job, where most
+    runs of pytest have no test with a case.
+
     Raises:
-        pytest.UsageError: every wrong value, each with its source.
+        pytest.UsageError: every wrong value of the command line and the ini file, each with its source.
 
     """
+    cli = {row.dest: config.getoption(row.dest) for row in rows()}
+    ini = {row.ini: config.getini(row.ini) for row in rows()}
     try:
-        settings = Settings.resolve(
-            cli={row.dest: config.getoption(row.dest) for row in rows()},
-            env=environment(),
-            ini={row.ini: config.getini(row.ini) for row in rows()},
-        )
+        settings = Settings.resolve(cli=cli, env=environment(), ini=ini)
     except ConfigError as error:
-        raise pytest.UsageError(str(error)) from None
+        try:
+            settings = Settings.resolve(cli=cli, env={}, ini=ini)
+        except ConfigError:
+            raise pytest.UsageError(str(error)) from None
+        unused_so_far.append(str(error))
     if from_controller is None:
         return settings
     return Settings.from_dict({**settings.as_dict(), **from_controller})

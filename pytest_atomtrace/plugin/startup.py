@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.plugin.options import read_settings
 from pytest_atomtrace.plugin.progress import Progress
 from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, worker_of
-from pytest_atomtrace.settings import environment
+from pytest_atomtrace.settings import environment, rows
 
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_atomtrace.settings import Settings
+    from pytest_atomtrace.settings import Row, Settings
 
 __all__ = ["configure", "unconfigure"]
 
@@ -37,10 +37,11 @@ def configure(config: pytest.Config) -> None:
     worker = worker_of(config)
     if worker is not None:
         sent = worker.get(WORKER_INPUT, {})  # type: ignore[assignment]  # our own dict, sent by run_input
-    settings = read_settings(config, from_controller=sent.get("settings"))  # type: ignore[arg-type]  # same
+    problems = [str(one) for one in sent.get("problems", ())]  # type: ignore[attr-defined]  # same
+    settings = read_settings(config, unused_so_far=problems, from_controller=sent.get("settings"))  # type: ignore[arg-type]  # same
     output = Path(str(sent.get("output") or config.rootpath / settings.output))
     if worker is None:
-        settings = _checked(config, settings, output)
+        settings = _checked(config, settings, output, problems)
     state = State(
         settings=settings,
         run_id=str(sent.get("run_id", "")),
@@ -49,6 +50,7 @@ def configure(config: pytest.Config) -> None:
         controller_pid=int(str(sent.get("controller_pid") or os.getpid())),
         progress=_progress(config, alone=worker is None),
     )
+    state.problems = list(dict.fromkeys(problems))
     config.stash[STATE] = state
     if (config.rootpath / settings.waivers).is_file():
         from pytest_atomtrace.plugin.waiving import load_waivers
@@ -58,26 +60,39 @@ def configure(config: pytest.Config) -> None:
         _register_controller_parts(config, state)
 
 
-def _checked(config: pytest.Config, settings: Settings, output: Path) -> Settings:
+def _checked(config: pytest.Config, settings: Settings, output: Path, unused_so_far: list[str]) -> Settings:
     """Refuse places that cannot be what they are named as, before any test; `replay` becomes absolute.
 
-    ``.atomtrace/latest`` is a link that may move: the run replays what it pointed at when it started.
+    ``.atomtrace/latest`` is a link that may move: the run replays what it pointed at when it started. As with all that
+    environment variables say, a wrong one goes to `unused_so_far`.
 
     Raises:
-        pytest.UsageError: the replay holds nothing, or the output directory is a file.
+        pytest.UsageError: the replay holds nothing, the output directory is a file, or the waivers are not there.
 
     """
     import pytest
 
+    def refuse(row: Row, problem: str) -> None:
+        on_command_line = config.getoption(row.dest) is not None
+        if environment().get(row.env) and not on_command_line:
+            unused_so_far.append(f"{row.env}: {problem}")
+            return
+        in_ini = config.getini(row.ini) and not on_command_line
+        raise pytest.UsageError(f"{f'ini {row.ini}' if in_ini else row.option}: {problem}")
+
+    by_name = {row.name: row for row in rows()}
     if output.exists() and not output.is_dir():
-        raise pytest.UsageError(f"--atom-output: {output} is a file; name a directory")
+        refuse(by_name["output"], f"{output} is a file; name a directory")
+    if settings.is_given("waivers") and not (config.rootpath / settings.waivers).is_file():
+        is_not = "is no file" if (config.rootpath / settings.waivers).exists() else "does not exist"
+        refuse(by_name["waivers"], f"{settings.waivers} {is_not}; it is looked for in the rootdir, {config.rootpath}")
     if not settings.replay:
         return settings
     from pytest_atomtrace.capture.broken_replay import useless_replay
 
     problem = useless_replay(config.invocation_params.dir / settings.replay)
     if problem:
-        raise pytest.UsageError(f"--atom-replay: {problem}")
+        refuse(by_name["replay"], problem)
     return settings.replace(replay=str((config.invocation_params.dir / settings.replay).resolve()))
 
 

@@ -69,6 +69,8 @@ class State:
         self.controller_pid = controller_pid
         self.progress = progress
         self.collected_cases = False
+        # Wrong settings that stop a run only once it has a test with a case.
+        self.problems: list[str] = []
         self.waivers: tuple[Waiver, ...] = ()
         self.today: date | None = None
 

@@ -33,6 +33,7 @@ def run_input(state: State) -> dict[str, object]:
         "run_id": state.run_id,
         "output": str(state.output),
         "controller_pid": state.controller_pid,
+        "problems": state.problems,
         "settings": state.settings.as_dict(scope="run"),
     }
 

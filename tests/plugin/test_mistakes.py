@@ -168,6 +168,40 @@ def test_what_is_seldom_meant_warns_at_collection(pytester: pytest.Pytester) -> 
     assert "prompts_per_slot=10: a trace grows with every request" in result.stdout.str()
 
 
+ENVIRONMENT = {
+    "ATOMTRACE_BACKENT": (
+        "sim",
+        "environment variable ATOMTRACE_BACKENT is no setting. Did you mean ATOMTRACE_BACKEND?",
+    ),
+    "ATOMTRACE_QQQ": ("1", "ATOMTRACE_QQQ is no setting. pytest --help lists them all."),
+    "ATOMTRACE_KEEP": ("al", "ATOMTRACE_KEEP: 'al' is not one of all, failed, none. Did you mean 'all'?"),
+    "ATOMTRACE_WAIVERS": ("nowhere.yaml", "ATOMTRACE_WAIVERS: nowhere.yaml does not exist"),
+    "ATOMTRACE_REPLAY": ("nowhere", "ATOMTRACE_REPLAY: "),
+}
+CASE = "import pytest\n@pytest.mark.atom_case(model='m')\ndef test_case(atom_case): open('ran', 'w').close()\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [*((name, ()) for name in ENVIRONMENT), ("ATOMTRACE_BACKENT", ("-n", "2"))], ids=str
+)
+def test_a_wrong_variable_stops_only_runs_that_have_a_test_with_a_case(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, mode: tuple[str, ...]
+) -> None:
+    value, words = ENVIRONMENT[name]
+    monkeypatch.setenv(name, value)
+    pytester.makepyfile(test_plain="def test_it(): pass")
+    plain = pytester.runpytest_subprocess(*mode)
+    plain.assert_outcomes(passed=1)
+    assert name not in plain.stdout.str() + plain.stderr.str()
+    pytester.makepyfile(test_spec=CASE)
+    result = pytester.runpytest_subprocess(*mode)
+    text = result.stdout.str() + result.stderr.str()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert text.count(words) == 1, text
+    assert "INTERNALERROR" not in text
+    assert not (pytester.path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -179,6 +213,10 @@ def test_what_is_seldom_meant_warns_at_collection(pytester: pytest.Pytester) -> 
         (("--atom-backend=replay",), "needs the directory of the saved captures: --atom-replay DIR"),
         (("--atom-backend=sim", "--atom-replay=x"), "exclude each other"),
         (("-o", "atom_port=many"), "ini atom_port: 'many' is not a whole number"),
+        (("--atom-port=70000",), "--atom-port: '70000' is not a whole number from 1 to 65535 (0: a free port)"),
+        (("--atom-port=-1",), "--atom-port: '-1' is not a whole number from 1 to 65535 (0: a free port)"),
+        (("--atom-waivers=nowhere.yaml",), "--atom-waivers: nowhere.yaml does not exist"),
+        (("-o", "atom_waivers=perf_specs/waivers.yaml"), "ini atom_waivers: perf_specs/waivers.yaml does not exist"),
     ],
 )
 def test_wrong_options_name_their_source(pytester: pytest.Pytester, arguments: tuple[str, ...], words: str) -> None:

@@ -10,6 +10,7 @@ from pytest_atomtrace.settings import Row, Settings, rows
 SAMPLES: dict[str, tuple[object, object, object]] = {
     "flag": (True, True, True),
     "count": ("7", 7, 8),
+    "port": ("8006", 8006, 8007),
     "duration": ("90 s", 90.0, 91.0),
     "path": ("some/where", "some/where", "else/where"),
     "share": ("4 %", "4 %", "5 %"),
