@@ -34,7 +34,7 @@ class Row:
 
     `kind` is ``text``, ``path``, ``url``, ``flag``, ``count``, ``port``, ``share`` (text such as "3 %"), ``size`` (text
     such as "20 GB") or ``duration`` (seconds inside). `scope` is ``run`` (the controller decides for all workers) or
-    ``host`` (each worker decides for its machine). `shown` is how help texts print the default; a duration's has a unit.
+    ``host`` (each worker decides for its machine). `shown` is how help texts print the default; durations have a unit.
     """
 
     __slots__ = ("choices", "default", "help", "kind", "name", "scope", "shown")
@@ -128,7 +128,7 @@ def _refuse_half_an_attach(settings: Settings) -> None:
     if not settings.attach or not settings.attach_trace_dir:
         raise ConfigError(
             "needs the server's URL and the directory that it was started with: "
-            "--atom-attach http://127.0.0.1:8000 --atom-attach-trace-dir DIR",
+            "--atom-attach=http://127.0.0.1:8000 --atom-attach-trace-dir=DIR",
             "--atom-backend=attach",
         )
     if not settings.attach.startswith(("http://", "https://")):
@@ -195,7 +195,7 @@ _TABLE: Final[list[Row]] = []
 class Settings:
     """Every setting, resolved once and never changed; what is below the plugin layer sees nothing else.
 
-    Durations are seconds (`_s` is left out of the option's name: ``--atom-start-timeout "45 min"``), paths are
+    Durations are seconds (`_s` is left out of the option's name: ``--atom-start-timeout="45 min"``), paths are
     text ("" means not given).
     """
 
@@ -416,7 +416,7 @@ class Settings:
             settings = settings.replace(backend="attach")
         _refuse_half_an_attach(settings)
         if settings.backend == "replay" and not settings.replay:
-            raise ConfigError("needs the directory of the saved captures: --atom-replay DIR", "--atom-backend=replay")
+            raise ConfigError("needs the directory of the saved captures: --atom-replay=DIR", "--atom-backend=replay")
         if settings.replay and settings.backend != "replay":
             raise ConfigError(
                 f"--atom-replay and --atom-backend={settings.backend} exclude each other", "--atom-replay"

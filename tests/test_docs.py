@@ -94,3 +94,13 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run([*words, str(ROOT / "docs"), str(tmp_path / "site")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "tutorial.html" in (tmp_path / "site" / "README.html").read_text()
+
+
+def test_options_are_shown_with_their_value_attached() -> None:
+    # "--atom-replay 'my runs'": pytest takes a value that stands apart for a path too, and moves its rootdir there.
+    apart = re.compile(r"--atom-[a-z-]+ (?:[A-Z]+\b|['\"{<./0-9]|https?:|none\b|off\b)")
+    sources = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "pytest_atomtrace").rglob("*.py"))}
+    wrong = [
+        f"{path.name}: {found[0]}" for path, text in {**TEXTS, **sources}.items() for found in apart.finditer(text)
+    ]
+    assert wrong == []

@@ -44,7 +44,7 @@ def choose_engine(settings: Settings, *, advice: str = _ADVICE) -> EngineChoice 
         return EngineChoice(settings.backend)
     missing = []
     if not _atom_importable(settings):
-        where = f" from --atom-root {settings.root}" if settings.root else ""
+        where = f" from --atom-root={settings.root}" if settings.root else ""
         missing.append(f"ATOM is not importable{where} by {settings.atom_python}")
     topology = read_topology(settings.machine)
     if not topology.gpus:

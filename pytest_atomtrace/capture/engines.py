@@ -124,7 +124,7 @@ class ScriptEngine:
         """
         if not self.root:
             raise LaunchError(
-                "--atom-launcher=script needs ATOM's checkout, which has the script", "Name it with --atom-root DIR."
+                "--atom-launcher=script needs ATOM's checkout, which has the script", "Name it with --atom-root=DIR."
             )
         root = Path(self.root).resolve()
         extras = [*_parallelism(case), *_harness_arguments(case, trace_dir), *case.server_args]

@@ -41,7 +41,7 @@ def shared_directory(path: Path) -> Path:
     except OSError as error:
         raise LeaseError(
             f"the lock directory {path} cannot be used: {error.strerror or error}",
-            "Name one on local disk that all users of the machine can write: --atom-lock-dir DIR",
+            "Name one on local disk that all users of the machine can write: --atom-lock-dir=DIR",
         ) from error
     return path
 
@@ -94,7 +94,7 @@ class HostLock:
                 return False
             raise LeaseError(
                 f"the lock file {self.path} cannot be locked: {error.strerror or error}",
-                "Put the lock directory on local disk: --atom-lock-dir DIR",
+                "Put the lock directory on local disk: --atom-lock-dir=DIR",
             ) from error
         # Only the holder may truncate: a contender that fails to lock must not wipe the holder's facts.
         text = json.dumps(dict(holder)).encode()

@@ -103,7 +103,7 @@ def judge_lock_directory(directory: Path, *, table: str, container: str, shared:
         raise LeaseError(
             f"the lock directory {directory} is on a network file system: {mount}",
             "Other machines would wait for GPUs that are not theirs, and not every such file system keeps locks. Name "
-            "a directory on local disk: --atom-lock-dir DIR",
+            "a directory on local disk: --atom-lock-dir=DIR",
         )
     if not container or not shared or not mount.private:
         return ""

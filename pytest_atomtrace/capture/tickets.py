@@ -83,7 +83,7 @@ class TicketQueue:
         try:
             write_bytes(hidden, json.dumps({**facts, _WANTED: names}).encode())
         except StoreError as error:
-            hint = "The lock directory needs a few kB of local disk: --atom-lock-dir DIR"
+            hint = "The lock directory needs a few kB of local disk: --atom-lock-dir=DIR"
             raise LeaseError(f"no place in the queue for the GPUs: {error.problem}", hint) from error
         descriptor = os.open(hidden, os.O_RDONLY | os.O_CLOEXEC)
         os.fchmod(descriptor, 0o644)  # other users must be able to see that it is locked

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_CATALOG", "catalog_of"]
 
-NO_CATALOG = "no catalog of models: give --atom-catalog PATH, or --atom-root with a checkout of ATOM"
+NO_CATALOG = "no catalog of models: give --atom-catalog=PATH, or --atom-root with a checkout of ATOM"
 
 _CATALOG: pytest.StashKey[Catalog | None] = pytest.StashKey()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,11 +61,11 @@ def commands_of(row: CaseRow) -> tuple[Command, ...]:
     if not row.directory:
         return tuple(found)
     head, inside, _ = row.directory.partition("/captures/")
-    place = near_path(Path(row.directory))
-    run = near_path(Path(head if inside else row.directory))
+    place = shlex.quote(near_path(Path(row.directory)))
+    run = shlex.quote(near_path(Path(head if inside else row.directory)))
     return (
         *found,
-        Command("judge the same capture again, without a GPU", f"pytest --atom-replay {run} -k {case}"),
+        Command("judge the same capture again, without a GPU", f"pytest --atom-replay={run} -k {case}"),
         Command("phases, ranks and where a step's time goes", f"atomtrace summary {place}"),
         Command("every kernel of the decode steps, with calls per step", f"atomtrace kernels {place} --during decode"),
         Command("one row a step", f"atomtrace steps {place}"),

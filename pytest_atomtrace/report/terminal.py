@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -57,7 +58,8 @@ def lines(
         yield "yellow", f"NOTE  {remark}"
     roots = dict.fromkeys(_replay_root(row.directory) for row in document.cases if row.engine not in ("", "replay"))
     for root in roots:
-        yield "", f"captures: {root} (judge them again without a GPU: pytest --atom-replay {root})"
+        again = f"pytest --atom-replay={shlex.quote(root)}"
+        yield "", f"captures: {root} (judge them again without a GPU: {again})"
     yield from reports
 
 

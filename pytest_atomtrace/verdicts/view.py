@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -191,7 +192,7 @@ class TraceView:
         scopes = {"all", purpose} | ({"steps", "counts"} if purpose == "times" else set())
         fatal = [str(f) for f in self.health if f.fatal and f.scope in scopes]
         if fatal:
-            raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {near_path(self.directory)}")
+            raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {shlex.quote(near_path(self.directory))}")
 
     def require_kind(self, kind: str) -> None:
         """Refuse a question about steps that no rank has.
@@ -289,7 +290,7 @@ class TraceView:
             return "Steady steps are counted after the first 5 and before the last 2 of a run of equal steps."
         return (
             f"Raise osl (now {self.case.output_tokens}) or keep the batch steady "
-            f"(prompts_per_slot=1, range_ratio=1.0); see atomtrace steps {near_path(self.directory)}"
+            f"(prompts_per_slot=1, range_ratio=1.0); see atomtrace steps {shlex.quote(near_path(self.directory))}"
         )
 
     def nearest_names(self, name: str, ranks: Sequence[RankData]) -> list[str]:
@@ -328,8 +329,8 @@ class TraceView:
         phase = f" --during {during}" if during else ""
         per_step = " --per-step" if during else ""
         rows = [("case", f"{self.case.slug} ({self.engine})")] if self.case else []
-        place = near_path(self.directory)
-        rows.append(("trace", place))
+        rows.append(("trace", near_path(self.directory)))
+        place = shlex.quote(near_path(self.directory))
         rows.append(("more", f"atomtrace kernels {place}{phase}{match}{per_step}"))
         if step is not None:
             rows.append(("open", f"atomtrace open {place} --rank {step.rank} --step {step.index}"))

@@ -86,8 +86,8 @@ def test_a_named_backend_is_taken_at_its_word() -> None:
 def test_auto_says_all_that_is_missing_and_how_to_run_without(tmp_path: Path) -> None:
     reason = choose_engine(Settings(root=str(tmp_path), python="/nonexistent/python"))
     assert isinstance(reason, str)
-    assert f"ATOM is not importable from --atom-root {tmp_path} by /nonexistent/python" in reason
-    assert reason.endswith("run on the simulator with --atom-backend=sim, or on saved captures with --atom-replay DIR")
+    assert f"ATOM is not importable from --atom-root={tmp_path} by /nonexistent/python" in reason
+    assert reason.endswith("run on the simulator with --atom-backend=sim, or on saved captures with --atom-replay=DIR")
 
 
 def test_a_package_that_is_only_called_atom_is_not_atom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ CONTAINER = """\
 
 @pytest.mark.parametrize("place", ["/nfs/home/me/locks", "/lfs", "/remote/a", "/share/a/b", "/virt/x", "/with blank/x"])
 def test_a_network_mount_is_refused_with_the_remedy(place: str) -> None:
-    with pytest.raises(LeaseError, match=r"on a network file system: \S+ at (.|\n)*--atom-lock-dir DIR"):
+    with pytest.raises(LeaseError, match=r"on a network file system: \S+ at (.|\n)*--atom-lock-dir=DIR"):
         judge_lock_directory(Path(place), table=HOST, container="", shared=False, ci=False)
 
 

@@ -165,7 +165,7 @@ def test_a_lock_directory_on_a_full_disk_says_what_it_needs(tmp_path: Path) -> N
     # What a full disk does to a write, without one.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
-        with pytest.raises(LeaseError, match=r"no place in the queue for the GPUs: .*(.|\n)*--atom-lock-dir DIR"):
+        with pytest.raises(LeaseError, match=r"no place in the queue for the GPUs: .*(.|\n)*--atom-lock-dir=DIR"):
             queue.take(Identity.own(), {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -210,7 +210,7 @@ def test_a_wrong_variable_stops_only_runs_that_have_a_test_with_a_case(
             "--atom-backend: 'simm' is not one of auto, atom, attach, sim, replay. Did you mean 'sim'?",
         ),
         (("--atom-lock-timeout=5 parsecs",), "--atom-lock-timeout: '5 parsecs' is not a duration"),
-        (("--atom-backend=replay",), "needs the directory of the saved captures: --atom-replay DIR"),
+        (("--atom-backend=replay",), "needs the directory of the saved captures: --atom-replay=DIR"),
         (("--atom-backend=sim", "--atom-replay=x"), "exclude each other"),
         (("-o", "atom_port=many"), "ini atom_port: 'many' is not a whole number"),
         (("--atom-port=70000",), "--atom-port: '70000' is not a whole number from 1 to 65535 (0: a free port)"),

@@ -33,8 +33,13 @@ def test_cases_stand_worst_first_and_then_in_the_order_of_the_run(width: int) ->
 def test_a_green_run_says_where_the_captures_and_reports_are() -> None:
     found = texts(entry(0, case=CAPTURE))
     root = "/x/.atomtrace/runs/r1"
-    assert f"captures: {root} (judge them again without a GPU: pytest --atom-replay {root})" in found
+    assert f"captures: {root} (judge them again without a GPU: pytest --atom-replay={root})" in found
     assert found[-2:] == [text for _, text in WROTE]
+
+
+def test_a_place_with_a_blank_is_quoted_where_it_is_to_be_pasted() -> None:
+    (line,) = (one for one in texts(entry(0, case={**CAPTURE, "directory": "/my runs/r1"})) if "captures:" in one)
+    assert "pytest --atom-replay='/my runs/r1'" in line
 
 
 def test_a_replay_does_not_advise_a_replay() -> None:

@@ -283,7 +283,7 @@ def test_without_a_catalog_its_tests_skip_and_say_how_to_give_one(pytester: pyte
     (pytester.path / "s.atom.yaml").write_text(FROM_CATALOG)
     result = pytester.runpytest_subprocess("-rs", "-m", "gpu")
     result.assert_outcomes(skipped=2)
-    assert "no catalog of models: give --atom-catalog PATH, or --atom-root" in result.stdout.str()
+    assert "no catalog of models: give --atom-catalog=PATH, or --atom-root" in result.stdout.str()
 
 
 @pytest.mark.parametrize("mode", [(), ("-n", "2")], ids=["no xdist", "two workers"])
