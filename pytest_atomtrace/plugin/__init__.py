@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.plugin import options
-from pytest_atomtrace.plugin.state import CASE, PLACE, REPORT_ATTRIBUTE, STATE
+from pytest_atomtrace.plugin.state import CASE, MARKS, PLACE, REPORT_ATTRIBUTE, STATE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,11 +52,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One call per case of the test's marks."""
+    """One call per case of the test's marks; marks of a test that uses none of the fixtures are noted."""
     if "atom_case" in metafunc.fixturenames:
         from pytest_atomtrace.plugin import collection
 
         collection.parametrize(metafunc)
+    elif any(mark.name in MARKS for mark in metafunc.definition.iter_markers()):
+        from pytest_atomtrace.plugin import idle_marks
+
+        idle_marks.note(metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -13,20 +13,24 @@ from pytest_atomtrace.cases.matrix import FIELDS, advice, expand, merge, unknown
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.plugin.catalogs import NO_CATALOG, catalog_of
 from pytest_atomtrace.plugin.mistakes import place_of_mark
-from pytest_atomtrace.plugin.state import CASE, FAILED_COLLECTION, STATE, worker_of
+from pytest_atomtrace.plugin.state import CASE, FAILED_COLLECTION, MARKS, STATE, worker_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_atomtrace.plugin.mistakes import Mistakes
 
-__all__ = ["AtomTraceWarning", "finish", "parametrize"]
-
-MARKS = ("atom_case", "atom_catalog")
+__all__ = ["AtomTraceWarning", "cases_of", "finish", "parametrize", "warn_at"]
 
 
 class AtomTraceWarning(UserWarning):
     """Something in a spec works but is seldom meant."""
+
+
+def warn_at(path: Path, where: str, text: str) -> None:
+    """Warn about a line of a spec: pytest then lists the warning there, and not at a line of ours."""
+    line = where.rpartition(":")[2]
+    warnings.warn_explicit(AtomTraceWarning(f"{where}: {text}"), None, str(path), int(line) if line.isdecimal() else 1)
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -37,14 +41,37 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     state = metafunc.config.stash[STATE]
     state.collected_cases = True
     found = [pair for pair in definition.iter_markers_with_node() if pair[1].name in MARKS]
-    path, line = Path(definition.path), (definition.location[1] or 0) + 1
-    root = metafunc.config.rootpath
+    state.used_marks.update(id(mark) for _, mark in found)
+    line = (definition.location[1] or 0) + 1
     if not found:
         where = f"{definition.location[0]}:{line}"
         problem = "uses atom_trace or atom_case without a mark: add @pytest.mark.atom_case(model=..., tp=...)"
         state.mistakes.add(problem, nodeid=definition.nodeid, where=where)
         return
-    where = place_of_mark(path, found[0][1], line, root=root)
+    where = place_of_mark(Path(definition.path), found[0][1], line, root=metafunc.config.rootpath)
+    read = cases_of(definition, found, where)
+    if read is None:
+        return
+    (cases,) = read
+    if cases is None:
+        marks = (pytest.mark.gpu, pytest.mark.skip(reason=NO_CATALOG))
+        metafunc.parametrize("atom_case", [pytest.param(None, marks=marks, id="no-catalog")], indirect=True)
+        return
+    for case in cases:
+        for note in advice(case):
+            warn_at(Path(definition.path), where, note)
+    metafunc.parametrize("atom_case", cases, ids=[case.slug for case in cases], indirect=True)
+
+
+def cases_of(
+    definition: pytest.Function, found: Sequence[tuple[object, pytest.Mark]], where: str
+) -> tuple[tuple[Case, ...] | None] | None:
+    """The cases of a test's marks, closest first, as a tuple of one; in it None where their catalog is missing.
+
+    What is wrong with them is recorded as a mistake at `where`, and None returned.
+    """
+    state = definition.config.stash[STATE]
+    path, line, root = Path(definition.path), (definition.location[1] or 0) + 1, definition.config.rootpath
     layers: list[dict[str, object]] = []
     name = f"@pytest.mark.{found[0][1].name}"
     try:
@@ -57,19 +84,11 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
                 state.mistakes.add(f"@pytest.mark.{mark.name}: {problem}", nodeid=definition.nodeid, where=place)
             layers.append(known)
         in_catalog = any(mark.name == "atom_catalog" for _, mark in found)
-        cases = _from_catalog(merge(layers), metafunc.config) if in_catalog else expand(merge(layers))
+        return (_from_catalog(merge(layers), definition.config) if in_catalog else expand(merge(layers)),)
     except ConfigError as error:
         for problem in [str(error)] if error.where else error.problems:
             state.mistakes.add(f"{name}: {problem}", nodeid=definition.nodeid, where=where)
-        return
-    if cases is None:
-        marks = (pytest.mark.gpu, pytest.mark.skip(reason=NO_CATALOG))
-        metafunc.parametrize("atom_case", [pytest.param(None, marks=marks, id="no-catalog")], indirect=True)
-        return
-    for case in cases:
-        for note in advice(case):
-            warnings.warn(AtomTraceWarning(f"{where}: {note}"), stacklevel=1)
-    metafunc.parametrize("atom_case", cases, ids=[case.slug for case in cases], indirect=True)
+        return None
 
 
 def _keys(mark: pytest.Mark) -> tuple[str, ...]:
@@ -126,6 +145,10 @@ def finish(session: pytest.Session, items: list[pytest.Item]) -> None:
             cases.append(case)
             _mark(item)
             _refuse_late_marks(item, state.mistakes)
+    if state.idle_tests:
+        from pytest_atomtrace.plugin.idle_marks import judge_idle
+
+        judge_idle(state)
     try:
         refuse_equal_slugs(cases)
     except ConfigError as error:

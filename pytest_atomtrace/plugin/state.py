@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CASE",
     "FAILED_COLLECTION",
+    "MARKS",
     "PLACE",
     "RECORD",
     "REPORT_ATTRIBUTE",
@@ -32,6 +33,7 @@ __all__ = [
     "worker_of",
 ]
 
+MARKS = ("atom_case", "atom_catalog")
 WORKER_INPUT = "atomtrace"
 REPORT_ATTRIBUTE = "atomtrace"
 FAILED_COLLECTION = "atomtrace_mistakes"
@@ -71,6 +73,9 @@ class State:
         self.collected_cases = False
         # Wrong settings that stop a run only once it has a test with a case.
         self.problems: list[str] = []
+        # Marks whose cases some test uses, by identity; and tests with marks that use none of our fixtures.
+        self.used_marks: set[int] = set()
+        self.idle_tests: list[pytest.Function] = []
         self.waivers: tuple[Waiver, ...] = ()
         self.today: date | None = None
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ast
 import types
-import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_atomtrace.cases.specs.spec import read_spec
 from pytest_atomtrace.plugin.catalogs import NO_CATALOG, catalog_of
-from pytest_atomtrace.plugin.collection import AtomTraceWarning
+from pytest_atomtrace.plugin.collection import warn_at
 from pytest_atomtrace.plugin.state import CASE, STATE
 from pytest_atomtrace.verdicts.questions import problem_of
 
@@ -58,7 +57,7 @@ class SpecFile(pytest.Module):
             )
         for one in spec.cases:
             for note in one.notes:
-                warnings.warn(AtomTraceWarning(f"{where}:{one.place.line}: {note}"), stacklevel=1)
+                warn_at(self.path, f"{where}:{one.place.line}", note)
             yield CaseCollector.of(self, one, spec)
 
     def _refuse_unknown_marks(self, spec: Spec, where: str) -> None:

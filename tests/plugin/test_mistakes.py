@@ -85,6 +85,77 @@ def test_one_wrong_file_of_three_stops_them_all(
     assert not (pytester.path / "ran").exists()
 
 
+def test_marks_of_tests_without_our_fixtures_are_checked_like_the_others(
+    pytester: pytest.Pytester, mode: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(
+        test_one="""
+        import pytest
+
+        @pytest.mark.atom_case(model="m", cnc=3)
+        def test_key(): pass
+
+        @pytest.mark.atom_case(model="m", tp=0)
+        @pytest.mark.parametrize("x", [1, 2])
+        def test_value(x): pass
+        """
+    )
+    code, text = run(pytester, *mode)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "test_one.py:3: @pytest.mark.atom_case: unknown key 'cnc' (did you mean 'conc'?)" in text
+    assert "test_one.py:6: @pytest.mark.atom_case: tp must be a whole number of at least 1, got 0" in text
+    assert "2 mistakes" in text
+
+
+def test_a_mark_that_no_test_uses_warns_with_its_place(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_one="""
+        import pytest
+
+        @pytest.mark.atom_case(model="m", conc=[4, 8])
+        def test_idle(): pass
+
+        @pytest.fixture
+        def own(atom_case): return atom_case
+
+        @pytest.mark.atom_case(model="m")
+        def test_through_a_fixture(own): pass
+
+        @pytest.mark.atom_case(model="m")
+        class TestPart:
+            def test_plain(self): pass
+
+            def test_case(self, atom_case): pass
+
+            @pytest.mark.atom_case(conc=4)
+            def test_idle_here(self): pass
+        """,
+        test_two="""
+        import pytest
+
+        pytestmark = pytest.mark.atom_case(model="m")
+
+        def test_a(): pass
+
+        def test_b(): pass
+        """,
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=7, warnings=3)
+    text = result.stdout.str()
+    assert "test_one.py:3: @pytest.mark.atom_case does nothing, since test_one.py::test_idle uses neither" in text
+    assert "test_one.py:18: @pytest.mark.atom_case does nothing, since test_one.py::TestPart::test_idle_here" in text
+    assert "test_two.py:3: @pytest.mark.atom_case does nothing, since test_two.py::test_a uses neither" in text
+
+
+def test_where_warnings_are_errors_such_a_mark_is_a_mistake(pytester: pytest.Pytester, mode: tuple[str, ...]) -> None:
+    pytester.makepyfile("import pytest\n@pytest.mark.atom_case(model='m')\ndef test_idle(): pass\n")
+    code, text = run(pytester, "-W", "error", *mode)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "does nothing, since" in text
+    assert "INTERNALERROR" not in text
+
+
 def test_two_marks_on_one_function_are_refused(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
