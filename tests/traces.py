@@ -37,6 +37,7 @@ class Recipe:
     slow: dict[int, float] = field(default_factory=dict)
     empty: frozenset[int] = frozenset()
     labels: bool = True
+    prefill: bool = True
     bs: int = 4
 
 
@@ -59,7 +60,8 @@ class _Writer:
 def events(recipe: Recipe) -> list[dict[str, Any]]:
     """The trace's events, in time order of the host."""
     out = _Writer()
-    _prefill(out, recipe)
+    if recipe.prefill:
+        _prefill(out, recipe)
     host = 4_000.0
     for step in range(recipe.decode_steps):
         if recipe.labels:

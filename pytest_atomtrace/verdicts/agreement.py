@@ -16,6 +16,7 @@ from pytest_atomtrace.trace.layout import tp_groups
 from pytest_atomtrace.trace.names import base_name
 from pytest_atomtrace.units import format_duration, parse_share
 from pytest_atomtrace.verdicts.evidence import block, count_of
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 from pytest_atomtrace.verdicts.steps import Timing
 
@@ -60,7 +61,9 @@ def ranks_agree(trace: TraceView, *, counts: bool, skew: str | None, during: str
     for name, rank in trace.data.ranks.items():
         steady[name] = trace.countable_steps(rank, during)
         if not steady[name]:
-            raise InsufficientStepsError(during, "a comparison of ranks", 0, 1, rank=name, hint=trace.steady_hint)
+            raise InsufficientStepsError(
+                during, "a comparison of ranks", 0, 1, rank=name, hint=few_steps_hint(trace, during)
+            )
     groups = tp_groups(list(trace.data.ranks))
     asked = ["counts"] * counts + [f"skew <= {limit * 100:g} %" for limit in [limit] if limit is not None]
     check = f"ranks agree during {during}: {', '.join(asked)}"

@@ -13,6 +13,7 @@ from pytest_atomtrace.trace.families import FAMILIES, family
 from pytest_atomtrace.trace.intervals import union_length
 from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
 from pytest_atomtrace.verdicts.evidence import block, count_of, did_you_mean, listed, shown, step_time_text
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.occurrences import matching_ids
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 from pytest_atomtrace.verdicts.question import parse_pattern
@@ -150,7 +151,7 @@ def _of_rank(trace: TraceView, rank: RankData, name: str, during: str) -> _Measu
     need = trace.settings.steady_min
     if len(steps) < need:
         raise InsufficientStepsError(
-            during, "a kernel's time", len(steps), need, rank=rank.name, hint=trace.steady_hint
+            during, "a kernel's time", len(steps), need, rank=rank.name, hint=few_steps_hint(trace, during)
         )
     wanted = _wanted(rank, name)
     busy: list[int] = []

@@ -12,6 +12,7 @@ from pytest_atomtrace.errors import ConfigError, InconclusiveError, Insufficient
 from pytest_atomtrace.trace.metrics import gpu_use, launch_cost
 from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_least_share
 from pytest_atomtrace.verdicts.evidence import block, count_of, on_ranks
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def _steady_run(trace: TraceView, rank: RankData, kind: str, longer_than_ns: int
     steps = trace.steady_steps(rank, kind)
     need = trace.settings.steady_min
     if len(steps) < need:
-        raise InsufficientStepsError(kind, "occupancy", len(steps), need, rank=rank.name, hint=trace.steady_hint)
+        raise InsufficientStepsError(
+            kind, "occupancy", len(steps), need, rank=rank.name, hint=few_steps_hint(trace, kind)
+        )
     use = gpu_use(rank, steps[0].first_ns, steps[-1].last_ns, longer_than_ns=longer_than_ns)
     return use, len(steps)
 

@@ -10,6 +10,7 @@ from pytest_atomtrace.errors import ConfigError, InsufficientStepsError
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.names import Pattern, short_name
 from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, step_rows
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.occurrences import matching_ids, occurrences
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.question import parse_pattern
@@ -52,7 +53,7 @@ def kernel_order(trace: TraceView, names: Sequence[str], *, during: str, ranks: 
     for rank in selected:
         steps = trace.countable_steps(rank, during)
         if not steps:
-            raise InsufficientStepsError(during, "an order", 0, 1, rank=rank.name, hint=trace.steady_hint)
+            raise InsufficientStepsError(during, "an order", 0, 1, rank=rank.name, hint=few_steps_hint(trace, during))
         masks = np.stack([matching_ids(rank, pattern) for pattern in patterns])
         for step in steps:
             rows = _calls(rank, step, masks)

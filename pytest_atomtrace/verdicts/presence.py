@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.errors import InconclusiveError, InsufficientStepsError
 from pytest_atomtrace.verdicts.absent_ops import launched_by, op_in_graph
 from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks, shown, step_rows
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.occurrences import Occurrences, occurrences, steps_calling
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.question import Question
@@ -37,6 +38,8 @@ def called(trace: TraceView, question: Question) -> Verdict:
     if question.per_step is not None:
         return _called_per_step(trace, question, pattern, ranks, check)
     phases = trace.phases_of(question.during)
+    if question.during is not None:
+        trace.require_steps_of(question.during)
     seen = occurrences(ranks, pattern)
     layer = question.layer or seen.best_layer(phases)
     if layer is None:
@@ -131,7 +134,9 @@ def _called_per_step(
     for rank in ranks:
         steps = trace.countable_steps(rank, kind)
         if not steps:
-            raise InsufficientStepsError(kind, "a count per step", 0, 1, rank=rank.name, hint=trace.steady_hint)
+            raise InsufficientStepsError(
+                kind, "a count per step", 0, 1, rank=rank.name, hint=few_steps_hint(trace, kind)
+            )
         counts, matched = steps_calling(rank, pattern, kind)
         names |= matched
         tally: Counter[int] = Counter(int(counts[step.index]) for step in steps)

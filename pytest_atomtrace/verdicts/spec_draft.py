@@ -11,6 +11,7 @@ from pytest_atomtrace.trace.names import Pattern
 from pytest_atomtrace.verdicts.facts import case_facts
 from pytest_atomtrace.verdicts.kernel_time import kernel_time
 from pytest_atomtrace.verdicts.kernel_view import view_kernels
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ def draft_spec(trace: Trace) -> SpecDraft:
     trace.require_kind(KIND)
     steady = [trace.steady_steps(rank, KIND) for rank in trace.data.ranks.values()]
     if not all(steady):
-        raise NoStepsError("steady decode", hint=trace.steady_hint)
+        raise NoStepsError("steady decode", hint=few_steps_hint(trace, "decode"))
     times = not any(finding.fatal for finding in trace.health) and min(map(len, steady)) >= trace.settings.steady_min
     facts = case_facts(trace)
     p50, p99 = facts.get("p50_ns"), facts.get("p99_ns")

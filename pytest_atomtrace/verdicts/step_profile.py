@@ -17,6 +17,7 @@ from pytest_atomtrace.errors import InsufficientStepsError
 from pytest_atomtrace.trace.collectives import COLLECTIVE_FAMILIES, align_collectives
 from pytest_atomtrace.trace.families import family
 from pytest_atomtrace.trace.layout import tp_groups
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.step_grid import step_grid
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def profile_steps(trace: TraceView, kind: str, *, least: int | None = None) -> S
     for name, rank in trace.data.ranks.items():
         steps[name] = trace.steady_steps(rank, kind)
         if len(steps[name]) < max(need, 1):
-            raise InsufficientStepsError(kind, "p50", len(steps[name]), need, rank=name, hint=trace.steady_hint)
+            raise InsufficientStepsError(
+                kind, "p50", len(steps[name]), need, rank=name, hint=few_steps_hint(trace, kind)
+            )
     busy = {name: [step.gpu_busy_ns for step in found] for name, found in steps.items()}
     ranks: dict[str, dict[str, Usage]] = {}
     transfer: dict[str, list[float]] = {}

@@ -11,6 +11,7 @@ from pytest_atomtrace.units import format_duration, parse_duration_ns
 from pytest_atomtrace.verdicts.agreement import collective_waits
 from pytest_atomtrace.verdicts.evidence import block, count_of, did_you_mean, step_time_text
 from pytest_atomtrace.verdicts.measure import METRICS, measure
+from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict
 from pytest_atomtrace.verdicts.steps import Timing
 
@@ -79,10 +80,12 @@ def step_time(
         for statistic in limits:
             need = needed_steps(statistic, trace.settings.steady_min)
             if len(steps) < need:
-                raise InsufficientStepsError(what, statistic, len(steps), need, rank=rank.name, hint=trace.steady_hint)
+                raise InsufficientStepsError(
+                    what, statistic, len(steps), need, rank=rank.name, hint=few_steps_hint(trace, kind)
+                )
         values = measure(metric, rank, steps, accepted_length=trace.accepted_length)
         if not values:
-            raise InsufficientStepsError(what, metric, 0, 1, rank=rank.name, hint=trace.steady_hint)
+            raise InsufficientStepsError(what, metric, 0, 1, rank=rank.name, hint=few_steps_hint(trace, kind))
         timings[rank.name] = (rank, steps[: len(values)], Timing(values))
     if metric == "gpu_span":
         _refuse_launch_bound(timings, kind)

@@ -18,6 +18,7 @@ from pytest_atomtrace.verdicts.capture_findings import capture_findings
 from pytest_atomtrace.verdicts.contention import batch_findings
 from pytest_atomtrace.verdicts.evidence import did_you_mean, listed, near_path, shell_quoted
 from pytest_atomtrace.verdicts.kernels import KernelTable, kernel_table
+from pytest_atomtrace.verdicts.missing_steps import no_steps_hint
 from pytest_atomtrace.verdicts.occurrences import matching_ids
 from pytest_atomtrace.verdicts.question import parse_pattern
 from pytest_atomtrace.verdicts.saved import accepted_length
@@ -206,10 +207,10 @@ class TraceView:
             raise ConfigError(f"{kind!r} is no kind of step{did_you_mean(kind, KINDS)}")
         seen = {step.kind for rank in self.data.ranks.values() for step in rank.steps}
         if kind not in seen:
-            raise NoStepsError(kind, sorted(seen))
+            raise NoStepsError(kind, sorted(seen), no_steps_hint(self, kind))
 
     def require_steps_of(self, during: str) -> None:
-        """Refuse to call something absent from a phase whose steps the trace does not have.
+        """Refuse to judge what a phase calls whose steps the trace does not have.
 
         Phases that are not made of labelled steps (``other``, ``unattributed``, ``sample``) ask for none.
 
@@ -282,16 +283,6 @@ class TraceView:
     def count_notes(self) -> tuple[str, ...]:
         """What weakens a count per step: graph launches with no reference to compare their kernels with."""
         return tuple(f.text for f in self.data.findings if f.code == "H05" and not f.fatal)
-
-    @property
-    def steady_hint(self) -> str:
-        """How to get more steady steps."""
-        if self.case is None:
-            return "Steady steps are counted after the first 5 and before the last 2 of a run of equal steps."
-        return (
-            f"Raise osl (now {self.case.output_tokens}) or keep the batch steady "
-            f"(prompts_per_slot=1, range_ratio=1.0); see atomtrace steps {shlex.quote(near_path(self.directory))}"
-        )
 
     def nearest_names(self, name: str, ranks: Sequence[RankData]) -> list[str]:
         """Nearest names with layer, phases and calls, for "not found" texts."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_atomtrace import (
+    Case,
     ConfigError,
     InconclusiveError,
     InsufficientStepsError,
@@ -14,6 +15,7 @@ from pytest_atomtrace import (
     Trace,
     load_trace,
 )
+from pytest_atomtrace.trace.load import load
 from tests.traces import LAYERS, Recipe, write_ranks
 
 if TYPE_CHECKING:
@@ -149,6 +151,35 @@ def test_kernel_tables_count_by_phase_and_rank(tmp_path: Path) -> None:
 def test_absence_from_steps_that_the_trace_has_not_is_inconclusive(tmp_path: Path) -> None:
     with pytest.raises(NoStepsError, match="The trace has no draft step"):
         trace_of(tmp_path).assert_kernel_not_called("flydsl*", during="draft", example="flydsl_moe1_x")
+
+
+MTP = ("--method", "mtp", "--num-speculative-tokens", "3")
+NO_PREFILL = Recipe(prefill=False)
+LATE: dict[str, object] = {"workload": {"window_steps": 40}}
+
+
+@pytest.mark.parametrize("limits", [{}, {"exactly": 4}, {"per_step": 4}])
+def test_a_call_in_steps_that_the_trace_has_not_is_inconclusive_and_says_why(
+    tmp_path: Path, limits: dict[str, Any]
+) -> None:
+    data = load(write_ranks(tmp_path, NO_PREFILL))
+    plain, drafting = Case(model="m"), Case(model="m", server_args=MTP)
+    with pytest.raises(
+        NoStepsError, match=r"no draft step\. Kinds seen: decode\. The case has no speculative decoding"
+    ):
+        Trace(data, case=plain).assert_kernel_called("attention_kernel", during="draft", **limits)
+    with pytest.raises(NoStepsError, match=r"no draft step\. .*The case asks for 3 drafts a step, so look"):
+        Trace(data, case=drafting).assert_kernel_called("attention_kernel", during="draft", **limits)
+    with pytest.raises(NoStepsError, match=r"no prefill step\. .*opened when all slots .*--atom-window-steps=40"):
+        Trace(data, case=plain, manifest=LATE).assert_kernel_called("attention_kernel", during="prefill", **limits)
+    with pytest.raises(NoStepsError, match=r"no prefill step\. .*lies between two prefills \(osl is 128\)"):
+        Trace(data, case=plain).assert_kernel_called("attention_kernel", during="prefill", **limits)
+
+
+def test_few_prefill_steps_are_no_reason_to_raise_the_output_length(tmp_path: Path) -> None:
+    data = load(write_ranks(tmp_path, Recipe(decode_steps=0)))
+    with pytest.raises(InsufficientStepsError, match=r"more requests \(conc, prompts_per_slot\) or a smaller"):
+        Trace(data, case=Case(model="m")).assert_kernel_called("attention_kernel", during="prefill", per_step=LAYERS)
 
 
 @pytest.mark.parametrize("limit", ["per_step", "exactly", "at_least"])
