@@ -267,4 +267,12 @@ class StoreError(InfraError):
 
 
 class RememberedFailureError(InfraError):
-    """This case (or its server) already failed in this run; nothing was tried again."""
+    """This case (or its server) already failed in this run; nothing was tried again.
+
+    `first_problem` is the `problem` of the error that is remembered.
+    """
+
+    def __init__(self, problem: str, hint: str = "", evidence: Sequence[str] = (), first_problem: str = "") -> None:
+        super().__init__(problem, hint, evidence)
+        self.args = (problem, hint, tuple(evidence), first_problem)  # what pickling calls the class with
+        self.first_problem = first_problem

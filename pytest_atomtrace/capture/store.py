@@ -199,6 +199,7 @@ def _remembered(what: str, failure: dict[str, object]) -> RememberedFailureError
         f"{what} already failed in this run, first in {test}: {failure.get('error')}: {failure.get('problem')}",
         f"{hint}\nNothing was tried again." if hint else "Nothing was tried again.",
         lines,
+        str(failure.get("problem") or ""),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError
+from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, RememberedFailureError
 from pytest_atomtrace.plugin.state import CASE, PLACE, RECORD, REPORT_ATTRIBUTE, record_of
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.plugin.state import ItemRecord
 
-__all__ = ["amend", "status"]
+__all__ = ["amend", "show_instead", "status"]
 
 MOST_TEXT = 16_000
 # pytest's category, letter and word.
@@ -50,6 +50,7 @@ def amend(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRep
         payload = {"case": record.case if record else {}, "verdicts": record.verdicts if record else []}
         payload["trouble"] = kind
         payload["text"] = _shortened(text)
+        payload["cause"] = _cause(call.excinfo.value, text)
     elif payload and report.outcome == "failed" and call.excinfo is not None and not _judged(record):
         payload["text"] = _shortened(str(call.excinfo.value) or call.excinfo.typename)
     elif call.excinfo is not None and _too_wide(str(call.excinfo.value)):
@@ -117,13 +118,32 @@ def _trouble(item: pytest.Item, call: pytest.CallInfo[None]) -> tuple[str, str]:
     return "", ""
 
 
+def _cause(error: BaseException, text: str) -> str:
+    """Equal for errors of one cause, of whatever test: a launch that failed, a file that all tests of a case read."""
+    import hashlib
+
+    problem = text
+    if isinstance(error, InfraError):
+        problem = error.first_problem if isinstance(error, RememberedFailureError) else error.problem
+    return hashlib.sha256((problem or text).encode("utf-8", "replace")).hexdigest()[:16]
+
+
 def _show(report: pytest.TestReport, error: pytest.ExceptionInfo[BaseException], text: str) -> None:
     """Let pytest print `text` for the error, and no frame."""
-    shown = error.getrepr(style="value", chain=False)
-    shown.reprtraceback.reprentries[-1].lines = text.split("\n")
+    report.longrepr = error.getrepr(style="value", chain=False)
+    show_instead(report, text)
+
+
+def show_instead(report: pytest.TestReport, text: str) -> None:
+    """Let pytest, and who asks it, print `text` for an error that `amend` has made."""
+    shown: Any = report.longrepr  # one of many private classes of pytest, or text
+    entries = getattr(getattr(shown, "reprtraceback", None), "reprentries", None)
+    if not entries:
+        report.longrepr = text
+        return
+    entries[-1].lines = text.split("\n")
     if shown.reprcrash is not None:
         shown.reprcrash.message = text
-    report.longrepr = shown
 
 
 def status(report: object) -> tuple[str, str, str] | None:

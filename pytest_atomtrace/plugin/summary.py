@@ -29,16 +29,38 @@ class Summary:
         self._entries: list[dict[str, object]] = []
         self._recorded: dict[str, int] = {}
         self._failed = False
+        # By cause, the test whose error has the whole text.
+        self._told: dict[str, str] = {}
         self._reporting: Reporting | None = None
 
+    @pytest.hookimpl(tryfirst=True)  # before JUnit writes what an error says
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what concerns us of each report."""
         payload = record_of(report)
+        if "cause" in payload and report.outcome == "failed":
+            self._tell_once(report, payload)
         if payload and report.outcome in ("passed", "failed", "skipped"):
             self._entries.append(self._entry(report, payload))
         # A wrong check stays wrong however often CI queues it again.
         if report.failed and payload.get("trouble", "wrong_check") == "wrong_check":
             self._failed = True
+
+    def _tell_once(self, report: pytest.TestReport, payload: Mapping[str, object]) -> None:
+        """Keep the whole text of the first error of a cause; the others get a line that points there.
+
+        A launch that fails errs every test of its cases, and twenty times the same log hides what else went wrong.
+        """
+        first = self._told.setdefault(str(payload["cause"]), report.nodeid)
+        text = str(payload.get("text", "")).strip()
+        if first == report.nodeid or "\n" not in text:
+            return
+        from pytest_atomtrace.plugin.outcomes import show_instead
+        from pytest_atomtrace.plugin.safe_text import safe_line
+
+        line = text.splitlines()[0].rstrip(":")
+        # A failure that is remembered names the test already.
+        pointer = "" if f"first in {first}:" in line else f" (the whole text is at {first})"
+        show_instead(report, safe_line()(line + pointer))
 
     def _entry(self, report: pytest.TestReport, payload: Mapping[str, object]) -> dict[str, object]:
         file, line, _ = report.location

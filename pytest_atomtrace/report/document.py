@@ -49,7 +49,8 @@ class CheckRow:
     """One check, or one item that ended without a verdict.
 
     `text` is everything that was said (the sentence and its evidence, or the error), `facts` flat numbers. `file` is
-    relative to the rootdir, `line` counts from 1 (of the check itself where it is known, else of its test).
+    relative to the rootdir, `line` counts from 1 (of the check itself where it is known, else of its test). `cause` is
+    equal for errors that have one cause, "" for verdicts.
     """
 
     nodeid: str
@@ -62,6 +63,7 @@ class CheckRow:
     facts: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     file: str = ""
     line: int | None = None
+    cause: str = ""
 
     @property
     def evidence(self) -> str:
@@ -124,7 +126,8 @@ def build(entries: Sequence[Mapping[str, object]], *, run_id: str, remarks: Sequ
         reason = str(entry.get("skipped", ""))
         if trouble or reason:
             said = {"check": "", "outcome": trouble or "skip", "sentence": _one_line(text or reason)}
-            checks.append(replace(_check(entry, slug, said), text=text or reason))
+            cause = str(entry.get("cause", ""))
+            checks.append(replace(_check(entry, slug, said), text=text or reason, cause=cause))
     cases = [_case(slug, items) for slug, items in by_slug.items()]
     return ReportDocument(
         run_id=run_id,

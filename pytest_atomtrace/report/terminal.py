@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.units import format_duration, format_seconds
-from pytest_atomtrace.verdicts.evidence import near_path
+from pytest_atomtrace.verdicts.evidence import count_of, near_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,12 +44,13 @@ def lines(
     if any(row.outcome != "skip" for row in document.cases):
         yield from _case_table(document, width)
     yield from _skipped(document)
-    failed = document.failed
-    shown = failed if verbosity > 0 else failed[:SHOWN_CHECKS]
-    for row in shown:
-        yield from _check_lines(row, width)
-    if len(failed) > len(shown):
-        yield "", f"... and {len(failed) - len(shown)} more (-v shows all)"
+    groups = _by_cause(document.failed)
+    shown = groups if verbosity > 0 else groups[:SHOWN_CHECKS]
+    for rows in shown:
+        yield from _check_lines(rows[0], width)
+        yield from _same_cause(rows[1:], every=verbosity > 0)
+    if len(groups) > len(shown):
+        yield "", f"... and {sum(map(len, groups[len(shown) :]))} more (-v shows all)"
     for row in document.unproven:
         yield "yellow", f"NOTE  {row.nodeid}"
         for note in row.notes:
@@ -65,10 +66,12 @@ def lines(
 
 def _quiet(document: ReportDocument, *, notes: bool) -> Iterator[tuple[str, str]]:
     """One line each: what failed, and with `notes` (-q, not -qq) what is green and yet proves less than it seems."""
-    for row in document.failed[:SHOWN_CHECKS]:
-        yield "", f"{WORDS.get(row.outcome, row.outcome)} {row.slug}: {row.sentence}"
-    if len(document.failed) > SHOWN_CHECKS:
-        yield "", f"... and {len(document.failed) - SHOWN_CHECKS} more (without -q, -v shows all)"
+    groups = _by_cause(document.failed)
+    for rows in groups[:SHOWN_CHECKS]:
+        number = f" ({len(rows)} tests)" if len(rows) > 1 else ""
+        yield "", f"{WORDS.get(rows[0].outcome, rows[0].outcome)} {rows[0].slug}: {rows[0].sentence}{number}"
+    if len(groups) > SHOWN_CHECKS:
+        yield "", f"... and {sum(map(len, groups[SHOWN_CHECKS:]))} more (without -q, -v shows all)"
     if not notes:
         return
     yield from _skipped(document)
@@ -77,6 +80,22 @@ def _quiet(document: ReportDocument, *, notes: bool) -> Iterator[tuple[str, str]
     yield from (("yellow", line) for line in told[:SHOWN_CHECKS])
     if len(told) > SHOWN_CHECKS:
         yield "", f"... and {len(told) - SHOWN_CHECKS} more notes (without -q all are shown)"
+
+
+def _by_cause(rows: Sequence[CheckRow]) -> list[list[CheckRow]]:
+    """Rows that say the same together, each in the place of the first."""
+    groups: dict[object, list[CheckRow]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault((row.outcome, row.cause) if row.cause else index, []).append(row)
+    return list(groups.values())
+
+
+def _same_cause(rows: Sequence[CheckRow], *, every: bool) -> Iterator[tuple[str, str]]:
+    if rows and not every:
+        yield "", f"      and {count_of(len(rows), 'more test')} for the same reason (-v lists them)"
+    elif rows:
+        yield "", "      for the same reason:"
+        yield from (("", f"      {row.nodeid}") for row in rows)
 
 
 def _skipped(document: ReportDocument) -> Iterator[tuple[str, str]]:

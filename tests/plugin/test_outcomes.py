@@ -122,6 +122,25 @@ def test_a_truncated_file_is_inconclusive_for_every_test(pytester: pytest.Pytest
     assert "H02 truncated: rank_1" in result.stdout.str()
 
 
+def test_one_cause_is_told_once_in_whole(pytester: pytest.Pytester, mode: tuple[str, ...]) -> None:
+    pytester.makepyfile(SPEC)
+    saved = healthy(pytester)
+    (file,) = (saved / "rank_1").iterdir()
+    file.write_bytes(file.read_bytes()[:-200])
+    result = pytester.runpytest_subprocess(f"--atom-replay={saved}", "--junitxml=junit.xml", "-rN", *mode)
+    result.assert_outcomes(errors=7)
+    errors = result.stdout.str().partition("= ERRORS =")[2].partition("= atomtrace =")[0]
+    assert errors.count("H02 truncated: rank_1") == 1
+    head = "The trace cannot be believed, so no verdict was made"
+    assert errors.count(head) == 7
+    texts = [str(one.text) for one in ET.parse(pytester.path / "junit.xml").iter("error")]
+    (whole,) = (text for text in texts if "H02 truncated" in text)
+    short = {text for text in texts if text != whole}
+    assert len(short) == 1
+    assert next(iter(short)).startswith(f"{head} (the whole text is at test_one_cause_is_told_once_in_whole.py::test_")
+    result.stdout.fnmatch_lines(["INCONCLUSIVE  *", "*      and 6 more tests for the same reason (-v lists them)"])
+
+
 def test_a_missing_rank_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SPEC)
     saved = healthy(pytester)
@@ -276,7 +295,12 @@ def test_the_summary_appears_once_with_cases_and_failed_checks(
     assert sum("= atomtrace =" in line for line in lines) == 1
     assert sum(line.startswith("m-tp2-isl1024-osl128-conc64") or " m-tp2-isl" in line for line in lines) >= 1
     assert sum(line.startswith("FAIL  ") for line in lines) == 2
-    assert sum(line.startswith("INCONCLUSIVE  ") for line in lines) == 3
+    assert sum(line.startswith("INCONCLUSIVE  ") for line in lines) == 1
+    reason = lines.index("      for the same reason:")
+    assert [line.split("::")[1].split("[")[0] for line in lines[reason + 1 : reason + 3]] == [
+        "test_no_answer_is_never_xfail",
+        "test_no_answer_in_a_fixture",
+    ]
 
 
 def test_a_failing_check_hides_our_frames_and_leads_with_a_sentence(pytester: pytest.Pytester) -> None:
@@ -321,3 +345,20 @@ def test_every_test_with_a_case_is_selected_by_gpu(pytester: pytest.Pytester) ->
     )
     result = run(pytester, f"--atom-replay={healthy(pytester)}", "-m", "gpu")
     result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_a_launch_that_failed_shows_its_log_once(pytester: pytest.Pytester, mode: tuple[str, ...]) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.atom_case(model="openai/gpt-oss-120b", osl=40, conc=[2, 4], server_args=["--no-such-flag"])
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(atom_trace, number): pass
+        """
+    )
+    result = run(pytester, "--atom-backend=sim", f"--atom-lock-dir={pytester.path / 'locks'}", "-rN", *mode)
+    result.assert_outcomes(errors=6)
+    errors = result.stdout.str().partition("= ERRORS =")[2].partition("= atomtrace =")[0]
+    assert errors.count("  | api_server.py: error: unrecognized arguments: --no-such-flag") == 1
+    assert errors.count("did not start: the command line was refused") == 6

@@ -92,6 +92,28 @@ def test_quiet_says_how_much_it_leaves_out() -> None:
     assert "... and 5 more notes (without -q all are shown)" in found
 
 
+def test_errors_of_one_cause_are_listed_together() -> None:
+    def died(place: int, cause: str) -> dict[str, object]:
+        return entry(place, outcome="failed", trouble="infra", text=f"{cause} died", cause=cause)
+
+    rows = [died(0, "a"), died(1, "b"), died(2, "a"), died(3, "a"), failing(4, "too slow")]
+    found = texts(*rows)
+    assert [line for line in found if line.startswith(("INFRA", "FAIL"))] == [
+        "INFRA ERROR  test_spec.py::test_0",
+        "INFRA ERROR  test_spec.py::test_1",
+        "FAIL  test_spec.py::test_4",
+    ]
+    assert found.count("      and 2 more tests for the same reason (-v lists them)") == 1
+    listed = texts(*rows, verbosity=1)
+    place = listed.index("      for the same reason:")
+    assert listed[place + 1 : place + 3] == ["      test_spec.py::test_2", "      test_spec.py::test_3"]
+    assert texts(*rows, verbosity=-1)[:3] == [
+        "INFRA ERROR case: a died (3 tests)",
+        "INFRA ERROR case: b died",
+        "FAIL case: too slow",
+    ]
+
+
 def test_twenty_failures_are_shown_and_all_with_v() -> None:
     rows = [failing(number, "too slow") for number in range(25)]
     assert sum(line.startswith("FAIL  ") for line in texts(*rows)) == 20
