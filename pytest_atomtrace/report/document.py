@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.verdicts.evidence import shown_engine
+
 if TYPE_CHECKING:
     from pytest_atomtrace.report.detail import CaseDetail
 
@@ -95,6 +97,15 @@ class ReportDocument:
         return tuple(row for row in self.checks if row.outcome not in ("pass", "skip"))
 
     @property
+    def simulated_note(self) -> str:
+        """A sentence on captures whose times are made up, "" where there are none."""
+        made_up = sum(row.simulated or row.engine == "sim" for row in self.cases)
+        if not made_up:
+            return ""
+        which = "All captures" if made_up == len(self.cases) else f"{made_up} of {len(self.cases)} captures"
+        return f"{which} are of the built-in simulator: their times are made up and say nothing about a GPU."
+
+    @property
     def unproven(self) -> tuple[CheckRow, ...]:
         """Checks that passed with a note."""
         return tuple(row for row in self.checks if row.outcome == "pass" and row.notes)
@@ -172,11 +183,6 @@ def _check(entry: Mapping[str, object], slug: str, verdict: Mapping[str, object]
         file=str(entry.get("file", "")),
         line=_int(verdict.get("line")) or _int(entry.get("line")),
     )
-
-
-def shown_engine(engine: str, *, simulated: bool) -> str:
-    """Who sees the figures must be able to tell made-up ones, whatever brought them here."""
-    return f"{engine} of sim" if simulated and engine != "sim" else engine
 
 
 def outcome_of(entry: Mapping[str, object]) -> str:

@@ -15,7 +15,7 @@ from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.report.document import RANKING
 from pytest_atomtrace.report.html_data import payload
 from pytest_atomtrace.report.html_page import COLOURS, MOST_TEXT, WORDS, missing_extra, render_page
-from pytest_atomtrace.verdicts.evidence import count_of
+from pytest_atomtrace.verdicts.evidence import count_of, shown_engine
 from pytest_atomtrace.verdicts.times import needed_steps
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def render(document: ReportDocument) -> str:
         headline=_headline(document),
         subline=_subline(document),
         counts=_counts(document),
-        simulated=_simulated(document),
+        simulated=document.simulated_note,
         skipped=Counter(row.sentence for row in document.checks if row.outcome == "skip").most_common(NOTES_SHOWN),
         notes_shown=NOTES_SHOWN,
         ranking=RANKING,
@@ -135,7 +135,7 @@ def _trouble(outcome: str, number: int) -> str:
 
 
 def _subline(document: ReportDocument) -> str:
-    engines = sorted({row.engine for row in document.cases if row.engine})
+    engines = sorted({shown_engine(row.engine, simulated=row.simulated) for row in document.cases if row.engine})
     parts = [count_of(document.verdicts, "verdict")]
     total, passed = sum(row.total for row in document.cases), sum(row.passed for row in document.cases)
     if document.failed:
@@ -143,13 +143,3 @@ def _subline(document: ReportDocument) -> str:
     if engines:
         parts.append(f"captures: {', '.join(engines)}")
     return " · ".join(parts)
-
-
-def _simulated(document: ReportDocument) -> str:
-    made_up = [detail.slug for detail in document.details if detail.is_simulated]
-    if not made_up:
-        return ""
-    which = (
-        "All captures" if len(made_up) == len(document.cases) else f"{len(made_up)} of {len(document.cases)} captures"
-    )
-    return f"{which} are of the built-in simulator: their times are made up and say nothing about a GPU."

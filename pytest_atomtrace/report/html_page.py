@@ -16,6 +16,7 @@ from pytest_atomtrace.report.escape import clipped_text, printable
 from pytest_atomtrace.report.html_data import MOST_NAME, script_safe
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration, format_seconds
+from pytest_atomtrace.verdicts.evidence import shown_engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,6 +134,7 @@ def _environment() -> Environment:
         "long": lambda text: clipped_text(text, MOST_TEXT),
         "quoted": shlex.quote,
         "figure": _figure,
+        "engine": lambda row: shown_engine(row.engine, simulated=row.simulated),
     }
     return made
 

@@ -40,6 +40,8 @@ _WORDS = {"infra": "infra error", "wrong_check": "wrong check"}
 def markdown(document: ReportDocument, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """Headline, table of cases, failed checks in folded blocks, notes; never more than `limit_bytes` of UTF-8."""
     blocks = [_head(document), _cases(document.cases)]
+    if document.simulated_note:
+        blocks.append(f"{document.simulated_note}\n\n")
     left = limit_bytes - _TAIL_BYTES - sum(map(_size, blocks))
     failed = document.failed
     shown = 0
@@ -91,8 +93,6 @@ def _cases(rows: Sequence[CaseRow]) -> str:
         text += f"{count_of(len(rows) - MOST_CASES, 'more case')} left out of this table.\n\n"
     if any(row.p99_ns is not None and not row.p99_firm for row in rows[:MOST_CASES]):
         text += "p99 with a star: fewer than 200 steady steps, an indication only.\n\n"
-    if any(row.simulated for row in rows):
-        text += "Times of simulated captures are made up.\n\n"
     return text
 
 

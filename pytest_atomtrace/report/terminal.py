@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.units import format_duration, format_seconds
-from pytest_atomtrace.verdicts.evidence import count_of, near_path
+from pytest_atomtrace.verdicts.evidence import count_of, near_path, shown_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +43,7 @@ def lines(
     yield "title", "atomtrace"
     if any(row.outcome != "skip" for row in document.cases):
         yield from _case_table(document, width)
+        yield from _simulated(document, width)
     yield from _skipped(document)
     groups = _by_cause(document.failed)
     shown = groups if verbosity > 0 else groups[:SHOWN_CHECKS]
@@ -72,6 +73,8 @@ def _quiet(document: ReportDocument, *, notes: bool) -> Iterator[tuple[str, str]
         yield "", f"{WORDS.get(rows[0].outcome, rows[0].outcome)} {rows[0].slug}: {rows[0].sentence}{number}"
     if len(groups) > SHOWN_CHECKS:
         yield "", f"... and {sum(map(len, groups[SHOWN_CHECKS:]))} more (without -q, -v shows all)"
+    if groups:
+        yield from _simulated(document, 0)
     if not notes:
         return
     yield from _skipped(document)
@@ -80,6 +83,12 @@ def _quiet(document: ReportDocument, *, notes: bool) -> Iterator[tuple[str, str]
     yield from (("yellow", line) for line in told[:SHOWN_CHECKS])
     if len(told) > SHOWN_CHECKS:
         yield "", f"... and {len(told) - SHOWN_CHECKS} more notes (without -q all are shown)"
+
+
+def _simulated(document: ReportDocument, width: int) -> Iterator[tuple[str, str]]:
+    note = document.simulated_note
+    if note:
+        yield from (("", line) for line in (textwrap.wrap(note, width) if width else [note]))
 
 
 def _by_cause(rows: Sequence[CheckRow]) -> list[list[CheckRow]]:
@@ -139,7 +148,7 @@ def _cells(row: CaseRow) -> list[str]:
     steps = f"{row.steady}/{row.steps}" if row.steps is not None else "-"
     return [
         row.slug,
-        row.engine or "-",
+        shown_engine(row.engine, simulated=row.simulated) or "-",
         str(row.ranks) if row.ranks is not None else "-",
         steps,
         format_duration(row.p50_ns) if row.p50_ns is not None else "-",

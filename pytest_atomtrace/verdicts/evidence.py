@@ -22,6 +22,7 @@ __all__ = [
     "on_ranks",
     "shell_quoted",
     "shown",
+    "shown_engine",
     "step_rows",
     "step_time_text",
 ]
@@ -77,6 +78,11 @@ def near_path(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def shown_engine(engine: str, *, simulated: bool) -> str:
+    """Who sees the figures must be able to tell made-up ones, whatever brought them here."""
+    return f"{engine} of sim" if simulated and engine != "sim" else engine
 
 
 def step_rows(step: Step) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from pytest_atomtrace.trace.names import Pattern, nearest, short_name
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.verdicts.capture_findings import capture_findings
 from pytest_atomtrace.verdicts.contention import batch_findings
-from pytest_atomtrace.verdicts.evidence import did_you_mean, listed, near_path, shell_quoted
+from pytest_atomtrace.verdicts.evidence import did_you_mean, listed, near_path, shell_quoted, shown_engine
 from pytest_atomtrace.verdicts.kernels import KernelTable, kernel_table
 from pytest_atomtrace.verdicts.missing_steps import no_steps_hint
 from pytest_atomtrace.verdicts.occurrences import matching_ids
@@ -319,7 +319,10 @@ class TraceView:
         match = f" --match {shell_quoted(pattern)}" if pattern else ""
         phase = f" --during {during}" if during else ""
         per_step = " --per-step" if during else ""
-        rows = [("case", f"{self.case.slug} ({self.engine})")] if self.case else []
+        engine = shown_engine(self.engine, simulated=self.simulated)
+        rows = [("case", f"{self.case.slug} ({engine})")] if self.case else []
+        if self.simulated:
+            rows.append(("engine", f"{engine}: simulated, its times are made up"))
         rows.append(("trace", near_path(self.directory)))
         place = shlex.quote(near_path(self.directory))
         rows.append(("more", f"atomtrace kernels {place}{phase}{match}{per_step}"))

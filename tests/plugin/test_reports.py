@@ -272,7 +272,16 @@ def test_real_runs_of_the_simulator_give_valid_reports(
     assert {one["name"].split(" ")[0] for one in entries} == {"[simulated]"}
     assert any(one["name"].endswith("ATOM::gpt-oss-120b 1024/40 c=4 TPOT (ms)") for one in entries)
     result.stdout.fnmatch_lines([f"captures: .atomtrace/runs/{kept.parent.name} (*--atom-replay*)"])
-    replayed = run(pytester, f"--atom-replay={kept.parent}", "--atom-dashboard=d2")
+    made_up = "of the built-in simulator: their times are made up"
+    assert "E         engine    sim: simulated, its times are made up" in result.stdout.lines
+    assert made_up in result.stdout.str()
+    replayed = run(pytester, f"--atom-replay={kept.parent}", "--atom-dashboard=d2", "--atom-html=p.html")
+    assert "E         engine    replay of sim: simulated, its times are made up" in replayed.stdout.lines
+    assert any(line.split()[1:4] == ["replay", "of", "sim"] for line in replayed.stdout.lines if line)
+    assert made_up in replayed.stdout.str()
+    assert made_up in (pytester.path / "p.html").read_text()
+    quiet = run(pytester, f"--atom-replay={kept.parent}", "-q", "--tb=no", "-rN")
+    assert made_up in quiet.stdout.str()
     assert json.loads((pytester.path / "d2" / "customSmallerIsBetter.json").read_bytes()) == []
     assert "this is no simulator run" in replayed.stdout.str()
 

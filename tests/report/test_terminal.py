@@ -56,6 +56,7 @@ def test_skips_are_told_once_with_their_number_and_need_no_table() -> None:
 def test_quiet_leaves_the_failures_and_what_could_not_be_written() -> None:
     assert texts(failing(0, "too slow"), entry(1, case=CAPTURE), verbosity=-1) == [
         "FAIL case: too slow",
+        "All captures are of the built-in simulator: their times are made up and say nothing about a GPU.",
         "WARNING  no HTML report: the disk is full",
     ]
 
@@ -90,6 +91,15 @@ def test_quiet_says_how_much_it_leaves_out() -> None:
     assert "... and 5 more (without -q, -v shows all)" in found
     found = texts(*(noted(number, "not called x", UNPROVEN) for number in range(25)), verbosity=-1)
     assert "... and 5 more notes (without -q all are shown)" in found
+
+
+def test_made_up_times_are_called_so_wherever_they_come_from() -> None:
+    replayed = {**CAPTURE, "engine": "replay", "simulated": True}
+    found = "\n".join(texts(entry(0, case=replayed), entry(1, slug="b", case={**replayed, "simulated": False})))
+    assert "replay of sim" in found
+    assert (
+        "1 of 2 captures are of the built-in simulator: their times are made up and say nothing about a GPU." in found
+    )
 
 
 def test_errors_of_one_cause_are_listed_together() -> None:
