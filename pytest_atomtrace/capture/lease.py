@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["LOCK_NAME", "QUEUE_NAME", "Lease", "LeaseDesk", "lock_name", "refuse_leftover", "refuse_unreturned"]
 
 _POLL_S = 0.1
+# A lock without a holder's name is being handed over; only one that stays so is worth a line.
+_CHANGING_S = 1.0
 LOCK_NAME = "gpus.lock"
 QUEUE_NAME = "gpus.queue"
 
@@ -123,14 +125,14 @@ class LeaseDesk:
         """
         shared_directory(self.directory)
         owner = Identity.own()
-        holder = {**facts, "user": _user(), "pid": owner.pid, "since": self.clock.local_time()}
+        holder = {**facts, "user": _user(), "pid": owner.pid, **self._now()}
         queue = TicketQueue(self.directory / QUEUE_NAME, clock=self.clock)
         ticket = queue.take(owner, holder, wants=self.names)
         link: KeeperLink | None = None
         lease: Lease | None = None
         try:
             start_s = self.clock.monotonic_s()
-            said = False
+            said = ""
             while not settled():
                 ahead = queue.ahead_of(ticket)
                 if not ahead:
@@ -138,17 +140,18 @@ class LeaseDesk:
                     if self._acquire(link, holder):
                         lease = Lease(link, progress, self.clock, self.site, self.vram_timeout_s)
                         return lease
-                text = self._waiting(ahead)
+                what, text, who_known = self._waiting(ahead, facts)
                 waited_s = self.clock.monotonic_s() - start_s
                 if waited_s > timeout_s:
                     raise LeaseError(
                         f"the GPUs were not free within {format_seconds(timeout_s)}: {text}",
                         "Wait for that run, or raise --atom-lock-timeout.",
                     )
-                if not said:
-                    progress.stage(f"waiting for the GPUs: {text}", limit_s=timeout_s)
+                if said != what and (who_known or (not said and waited_s > _CHANGING_S)):
+                    limit = f"; at most {format_seconds(timeout_s)}"
+                    progress.stage(f"waiting for {what}: {text}{limit}", limit_s=timeout_s)
+                    said = what
                 progress.update(text)
-                said = True
                 self.clock.sleep_s(_POLL_S)
             return None
         finally:
@@ -158,6 +161,7 @@ class LeaseDesk:
 
     def _acquire(self, link: KeeperLink, holder: Mapping[str, object]) -> bool:
         paths = [str(self.directory / name) for name in self.names]
+        holder = {**holder, **self._now()}
         if self.site is None:
             return link.request("acquire", paths=paths, holder=holder)["acquired"] is True
         link.lingers = True
@@ -167,16 +171,31 @@ class LeaseDesk:
             link.request("acquire", paths=paths, holder={**holder, "cards": cards}, memory=memory)["acquired"] is True
         )
 
-    def _waiting(self, ahead: Sequence[Ticket]) -> str:
+    def _waiting(self, ahead: Sequence[Ticket], facts: Mapping[str, object]) -> tuple[str, str, bool]:
+        """What is waited for, who has it, and whether that is known; `facts` are our own."""
         holders = (read_holder(self.directory / name) for name in self.names)
         who = next(filter(None, holders), None) or (read_holder(ahead[0].path) if ahead else {})
         queue = f"; {len(ahead)} before us in the queue" if ahead else ""
         if not who:
-            return f"changing hands{queue}"
-        return (
-            f"held by {who.get('user', '?')}, pid {who.get('pid', '?')} ({who.get('test', '?')}), "
-            f"since {who.get('since', '?')}{queue}"
-        )
+            return "the GPUs", f"changing hands{queue}", False
+        since = f"since {who.get('since', '?')}{self._ago(who)}{queue}"
+        if facts.get("run_dir") is None or who.get("run_dir") != facts["run_dir"]:
+            holder = f"{who.get('user', '?')}, pid {who.get('pid', '?')} ({who.get('test', '?')})"
+            return "the GPUs", f"held by {holder}, {since}", True
+        worker = f"worker {who.get('worker', '?')} of this run, pid {who.get('pid', '?')},"
+        # Who holds a server's lease takes every capture of it that the run needs, this one too.
+        if who.get("server_key") == facts.get("server_key"):
+            return "this capture", f"{worker} takes it (for {who.get('test', '?')}), {since}", True
+        return "the GPUs", f"held by {worker} which captures {who.get('case', '?')}, {since}", True
+
+    def _now(self) -> dict[str, object]:
+        return {"since": self.clock.local_time(), "since_unix_s": round(self.clock.wall_ns() / 1e9, 1)}
+
+    def _ago(self, who: Mapping[str, object]) -> str:
+        began = who.get("since_unix_s")
+        if not isinstance(began, (int, float)):
+            return ""
+        return f" ({format_seconds(max(0.0, self.clock.wall_ns() / 1e9 - began))} ago)"
 
 
 def _user() -> str:

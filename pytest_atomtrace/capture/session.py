@@ -107,7 +107,7 @@ class CaptureSession:
             return capture
         lease = self._desk(engine, case, progress).wait(
             settled=lambda: store.settled(case) is not None,
-            facts={"run": self._run.run_id, "worker": self._run.worker, "test": test_id},
+            facts=self._facts(case, test_id),
             timeout_s=self._settings.lock_timeout,
             progress=progress,
         )
@@ -139,7 +139,7 @@ class CaptureSession:
         progress = Progress(self._emit, case.slug, clock=self._clock, show=self._show)
         lease = self._desk(engine, case, progress).wait(
             settled=lambda: False,
-            facts={"run": self._run.run_id, "worker": self._run.worker, "test": test_id},
+            facts=self._facts(case, test_id),
             timeout_s=self._settings.lock_timeout,
             progress=progress,
         )
@@ -213,6 +213,11 @@ class CaptureSession:
             raise LaunchError("a replay launches nothing", "Captures of a replay come from replay.find_capture.")
         self._chosen = engine_of(self._settings, choice.name)
         return self._chosen
+
+    def _facts(self, case: Case, test_id: str) -> dict[str, object]:
+        """What those who wait for the lease are told of us."""
+        who = {"run": self._run.run_id, "worker": self._run.worker, "test": test_id}
+        return {**who, "run_dir": str(self._store.run_dir), "case": case.slug, "server_key": case.server_key}
 
     def _desk(self, engine: Engine, case: Case, progress: Progress) -> LeaseDesk:
         watched = []

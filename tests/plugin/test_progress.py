@@ -191,3 +191,28 @@ def test_a_live_line_ticks_and_only_results_stay() -> None:
     assert live[0] == "atomtrace [case] warm-up: 4 requests"
     assert 3 < len(live) < 8
     assert live[-1] == "atomtrace [case] warm-up, 0.9 s of 30 min: 1/4 requests done"
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ("", r"waiting for this capture: worker gw\d of this run, pid \d+, takes it \(for test_two\.py::test_\w+\["),
+        (
+            ", server_args=['--level', '0']",
+            r"waiting for the GPUs: held by worker gw\d of this run, pid \d+, which captures gpt-oss-120b-\S+, ",
+        ),
+    ],
+    ids=["the same capture", "another server"],
+)
+def test_a_worker_that_waits_for_another_says_what_for_and_how_long(folder: Path, second: str, words: str) -> None:
+    (folder / "test_spec.py").unlink()
+    mark = "@pytest.mark.atom_case(model='openai/gpt-oss-120b', osl=40, conc=2{})\ndef {}(atom_trace): pass\n"
+    (folder / "test_two.py").write_text("import pytest\n" + mark.format("", "test_a") + mark.format(second, "test_b"))
+    env = {**environment(), "ATOMTRACE_SIM_READY_DELAY_S": "2"}
+    done = subprocess.run(argv(folder, "-n", "2"), cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    lines = [line for line in done.stderr.splitlines() if "waiting for" in line and "export" not in line]
+    assert len(lines) == 1, done.stderr
+    assert re.search(
+        words + r".*since \d\d:\d\d \(\d+\.\d s ago\)(; 1 before us in the queue)?; at most 3 h$", lines[0]
+    ), lines
