@@ -21,6 +21,11 @@ def page() -> str:
         'unit (`"45 min"`); a bare number is seconds. Scope *run* is decided by the xdist controller for all workers,',
         "scope *host* by each worker for its machine.",
         "",
+        "Write values with `=`, as in `--atom-replay=DIR`: pytest takes a path with a blank that stands apart for a",
+        "place to run too. A wrong value is a usage error (exit 4). What is wrong in environment variables, a name",
+        "that is no setting included, counts only once the run has a test with a case: variables are set for whole",
+        "machines.",
+        "",
         "| option | ini | environment | default | scope | meaning |",
         "|---|---|---|---|---|---|",
     ]
