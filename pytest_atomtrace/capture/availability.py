@@ -23,7 +23,7 @@ spec = importlib.util.find_spec("atom")
 places = (spec.submodule_search_locations or ()) if spec else ()
 sys.exit(not any((pathlib.Path(place) / sys.argv[1]).exists() for place in places))
 """
-_ADVICE = "run on the simulator with --atom-backend=sim, or on saved captures with --atom-replay DIR"
+_ADVICE = "run on the simulator with --atom-backend=sim, or on saved captures with --atom-replay=DIR"
 _SERVER, _CLIENT = "entrypoints", "benchmarks/benchmark_serving.py"
 
 
