@@ -151,6 +151,11 @@ class RankData:
         value = self.meta.get("baseTimeNanoseconds", 0)
         return value if isinstance(value, int) else 0
 
+    @property
+    def simulated(self) -> bool:
+        """True for what the built-in simulator wrote; its documents say so themselves."""
+        return "simulatedBy" in self.meta
+
     def phase_names(self) -> tuple[str, ...]:
         """Phases that have GPU activities here, in the order of PHASES."""
         return tuple(PHASES[number] for number in np.unique(self.phase).tolist())

@@ -55,7 +55,10 @@ def ranks_agree(trace: TraceView, *, counts: bool, skew: str | None, during: str
     if not counts and skew is None:
         raise ConfigError('nothing asked: counts=True, or skew="5 %"')
     limit = parse_share(skew, where="skew") if skew is not None else None
-    trace.require("times" if skew is not None else "steps")
+    if skew is not None:
+        trace.require_times()
+    else:
+        trace.require("steps")
     trace.require_kind(during)
     steady: dict[str, list[Step]] = {}
     for name, rank in trace.data.ranks.items():

@@ -52,7 +52,7 @@ def kernel_time(trace: TraceView, name: str, *, during: str, per_step: str | Non
     limit_share = parse_share(share, where="share") if share is not None else None
     if limit_ns is None and limit_share is None:
         raise ConfigError('no budget given: per_step="1.2 ms" or share="30 %"')
-    trace.require("times")
+    trace.require_times()
     trace.require_kind(during)
     measured = [_of_rank(trace, rank, name, during) for rank in trace.data.ranks.values()]
     budgets = [format_duration(limit_ns)] if limit_ns is not None else []

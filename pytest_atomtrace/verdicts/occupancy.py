@@ -44,7 +44,7 @@ def gpu_busy(trace: TraceView, kind: str, *, at_least: str) -> Verdict:
 
     """
     limit = parse_least_share(at_least, where="at_least")
-    trace.require("times")
+    trace.require_times()
     trace.require_kind(kind)
     uses = {rank.name: _steady_run(trace, rank, kind, 0) for rank in trace.data.ranks.values()}
     worst = min(uses, key=lambda name: uses[name][0].share)
@@ -86,7 +86,7 @@ def gaps(trace: TraceView, *, longer_than: str, at_most: int, during: str) -> Ve
     allowed: object = at_most  # specs bring values of any type
     if not isinstance(allowed, int) or isinstance(allowed, bool) or allowed < 0:
         raise ConfigError(f"at_most must be a whole number, got {at_most!r}")
-    trace.require("times")
+    trace.require_times()
     trace.require_kind(during)
     uses = {rank.name: _steady_run(trace, rank, during, limit_ns) for rank in trace.data.ranks.values()}
     worst = max(uses, key=lambda name: len(uses[name][0].gaps_ns))
@@ -118,7 +118,7 @@ def launch_time(trace: TraceView, *, mean: str, api: str) -> Verdict:
     asked: object = api  # specs bring values of any type
     if not isinstance(asked, str):
         raise ConfigError(f"api is the name of a runtime call such as hipGraphLaunch, got {api!r}")
-    trace.require("times")
+    trace.require_times()
     costs = {rank.name: launch_cost(rank, api=api) for rank in trace.data.ranks.values()}
     without = [name for name, cost in costs.items() if not cost.count]
     if without:

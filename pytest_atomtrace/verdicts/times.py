@@ -69,9 +69,7 @@ def step_time(
         return _prefill_rate(trace, kind, limits, ranks)
     if metric not in tuple(METRICS):
         raise ConfigError(f"there is no metric {metric!r}{did_you_mean(metric, [*METRICS, PER_KTOK])}")
-    if trace.case is not None and trace.case.load_dummy:
-        raise ConfigError("load_dummy runs on random weights: its times say nothing, only counts do")
-    trace.require("times")
+    trace.require_times()
     trace.require_kind(kind)
     selected = trace.select_ranks("all" if ranks == "worst" else ranks)
     timings: dict[str, tuple[RankData, list[Step], Timing]] = {}
@@ -96,7 +94,7 @@ def _prefill_rate(trace: TraceView, kind: str, limits: Mapping[str, int], ranks:
     """GPU busy time per 1,000 prompt tokens: one figure a window, so only a mean can be asked for."""
     if kind != "prefill" or set(limits) != {"mean"}:
         raise ConfigError(f'{PER_KTOK} is one figure a window of prefills: assert_step_time("prefill", mean=...)')
-    trace.require("times")
+    trace.require_times()
     trace.require_kind(kind)
     rates: dict[str, int] = {}
     for rank in trace.select_ranks("all" if ranks == "worst" else ranks):

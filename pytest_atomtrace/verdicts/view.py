@@ -120,8 +120,9 @@ class TraceView:
 
     @property
     def simulated(self) -> bool:
-        """True for captures of the built-in simulator, replayed ones included: their times are made up."""
-        return "sim" in (self.engine, self.manifest.get("engine"))
+        """True for traces of the built-in simulator, whatever brought them here: their times are made up."""
+        named = "sim" in (self.engine, self.manifest.get("engine"))
+        return named or any(rank.simulated for rank in self.data.ranks.values())
 
     @property
     def environment(self) -> Mapping[str, object]:
@@ -194,6 +195,21 @@ class TraceView:
         fatal = [str(f) for f in self.health if f.fatal and f.scope in scopes]
         if fatal:
             raise UnhealthyTraceError(fatal, f"Look closer: atomtrace health {shlex.quote(near_path(self.directory))}")
+
+    def require_times(self) -> None:
+        """Refuse to judge times that say nothing, or cannot be believed.
+
+        Raises:
+            ConfigError: the case runs on random weights.
+            UnhealthyTraceError: with the findings that forbid it.
+
+        """
+        if self.case is not None and self.case.load_dummy:
+            raise ConfigError(
+                "load_dummy runs on random weights, which send tokens to other experts and accept other drafts: times "
+                "say nothing, only counts do. Ask for times in a case without load_dummy"
+            )
+        self.require("times")
 
     def require_kind(self, kind: str) -> None:
         """Refuse a question about steps that no rank has.

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace import ConfigError, InconclusiveError, InsufficientStepsError, Trace, load_trace
+from pytest_atomtrace import Case, ConfigError, InconclusiveError, InsufficientStepsError, Trace, load_trace
 from pytest_atomtrace.trace.layout import tp_groups
 from tests.traces import LAYERS, PER_LAYER, Recipe, write_ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -168,3 +169,30 @@ def test_the_late_rank_is_named_and_not_the_waiting_ones(tmp_path: Path) -> None
     assert "rank_2 comes last to 100 % of the collectives; per step the others wait for it 20.00 us" in str(
         caught.value
     )
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda trace: trace.assert_step_time("decode", p50="9 ms"),
+        lambda trace: trace.assert_step_time("prefill", mean="9 ms", metric="prefill_per_ktok"),
+        lambda trace: trace.assert_kernel_time("attention_kernel", during="decode", share="90 %"),
+        lambda trace: trace.assert_gpu_busy("decode", at_least="1 %"),
+        lambda trace: trace.assert_gaps(longer_than="1 s", at_most=9),
+        lambda trace: trace.assert_launch_time(mean="1 s"),
+        lambda trace: trace.assert_ranks_agree(skew="50 %"),
+    ],
+)
+def test_random_weights_have_no_times(tmp_path: Path, ask: Callable[[Trace], None]) -> None:
+    trace = trace_of(tmp_path)
+    trace.case = Case(model="org/model", tp=2, load_dummy=True)
+    with pytest.raises(ConfigError, match="load_dummy runs on random weights.*only counts do"):
+        ask(trace)
+
+
+def test_random_weights_have_counts_order_and_agreement(tmp_path: Path) -> None:
+    trace = trace_of(tmp_path)
+    trace.case = Case(model="org/model", tp=2, load_dummy=True)
+    trace.assert_kernel_called("attention_kernel", during="decode", per_step=LAYERS)
+    trace.assert_kernel_order(list(PER_LAYER))
+    trace.assert_ranks_agree()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SECTIONS", "Assertion", "Entry", "Section"]
 
+_TIMED = ("assert_step_time", "assert_kernel_time", "assert_gpu_busy", "assert_gaps", "assert_launch_time")
+
 
 @dataclass(frozen=True)
 class Assertion:
@@ -49,9 +51,9 @@ class Assertion:
         """Whether it asks for more than counts, so that `Trace` refuses it for a case on random weights."""
         if self.method == "assert_no_regression":
             return self.arguments.get("metrics") != ["counts"]
-        return self.method == "assert_step_time" or (
-            self.method == "assert_bench" and "completed" not in self.arguments
-        )
+        if self.method == "assert_bench":
+            return "completed" not in self.arguments
+        return self.method in _TIMED or "skew" in self.arguments
 
 
 class Statistics(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
