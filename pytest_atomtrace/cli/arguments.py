@@ -302,12 +302,14 @@ one.
 
 examples:
   atomtrace traits real/rank_0/*.json.gz simulated/
+  atomtrace traits --explain
 """
 
 
 def _traits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=_PATH)
+    parser.add_argument("paths", metavar="PATH", type=Path, nargs="*", help=_PATH)
     _rank(parser, "this rank of directories (default: the first)")
+    parser.add_argument("--explain", action="store_true", help="say what each trait is, and read nothing")
 
 
 _DOCTOR = """\

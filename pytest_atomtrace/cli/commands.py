@@ -9,12 +9,13 @@ from pytest_atomtrace.cli.answer import Answer
 from pytest_atomtrace.cli.export_command import export
 from pytest_atomtrace.cli.history_command import history
 from pytest_atomtrace.cli.open_command import open_in_perfetto
-from pytest_atomtrace.cli.reading import open_trace, rank_file
+from pytest_atomtrace.cli.reading import captures_at, open_trace, rank_file
 from pytest_atomtrace.cli.spec_commands import catalog, schema, spec
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from pytest_atomtrace.cli.screen import Screen
 
@@ -22,13 +23,34 @@ __all__ = ["COMMANDS"]
 
 
 def summary(arguments: argparse.Namespace, screen: Screen) -> Answer:
-    """`atomtrace summary`."""
+    """`atomtrace summary`: of one capture all there is, of a run a row for each."""
+    captures = captures_at(arguments.path)
+    if len(captures) > 1:
+        return _captures(arguments, captures, screen)
     from pytest_atomtrace.report.records import record
     from pytest_atomtrace.report.trace_summary import summary_lines
     from pytest_atomtrace.verdicts.summary import summarize
 
     found = summarize(open_trace(arguments.path, screen), rank=arguments.rank)
     return Answer(0, record(found), lambda width: summary_lines(found, width=width, limit=arguments.limit))
+
+
+def _captures(arguments: argparse.Namespace, captures: Sequence[tuple[str, Path]], screen: Screen) -> Answer:
+    from pytest_atomtrace.errors import ConfigError, TraceFileError
+    from pytest_atomtrace.report.capture_rows import capture_lines
+    from pytest_atomtrace.report.records import record
+    from pytest_atomtrace.verdicts.capture_view import CapturesView, unreadable, view_capture
+
+    if arguments.rank is not None:
+        raise ConfigError(f"{arguments.path} holds {len(captures)} captures; name one of them", "--rank")
+    rows = []
+    for slug, place in captures:
+        try:
+            rows.append(view_capture(slug, open_trace(place, screen)))
+        except TraceFileError as error:
+            rows.append(unreadable(slug, str(place), str(error)))
+    view = CapturesView(str(arguments.path), tuple(rows))
+    return Answer(0, record(view), lambda width: capture_lines(view, width=width))
 
 
 def kernels(arguments: argparse.Namespace, screen: Screen) -> Answer:
@@ -75,13 +97,15 @@ def health(arguments: argparse.Namespace, screen: Screen) -> Answer:
 
     ranks: tuple[str, ...] = ()
     source = str(arguments.path)
+    simulated = False
     try:
         trace = open_trace(arguments.path, screen, expected=_expected_ranks(arguments))
         findings, ranks, source = trace.health, tuple(trace.data.ranks), str(trace.directory)
+        simulated = trace.simulated
     except (TruncatedTraceError, MalformedTraceError, EmptyTraceError) as error:
         bare = TraceFileError(error.path, error.problem, "", error.offset, compressed_offset=error.compressed_offset)
         findings = (Finding("H02", TITLES["H02"], True, "all", str(bare), error.rank, 1),)
-    view = view_health(source, ranks, findings)
+    view = view_health(source, ranks, findings, simulated=simulated)
     return Answer(0 if view.sound else 1, record(view), lambda width: health_lines(view, width=width))
 
 
@@ -110,16 +134,22 @@ def check_layout(arguments: argparse.Namespace, screen: Screen) -> Answer:
 
 def traits(arguments: argparse.Namespace, screen: Screen) -> Answer:
     """`atomtrace traits`."""
+    from pytest_atomtrace.errors import ConfigError
     from pytest_atomtrace.report.records import record
-    from pytest_atomtrace.report.trait_rows import trait_lines
+    from pytest_atomtrace.report.trait_rows import meaning_lines, trait_lines
     from pytest_atomtrace.verdicts.traits import TRAITS, read_traits
 
+    known = [record(trait) for trait in TRAITS]
+    if arguments.explain:
+        return Answer(0, {"traits": known}, lambda width: meaning_lines(width=width))
+    if not arguments.paths:
+        raise ConfigError("name a trace, or ask for --explain", "PATH")
     columns = []
     for path in arguments.paths:
         place, rank, _ = rank_file(path, arguments.rank)
         with screen.watching(f"reading {place}"):
             columns.append(read_traits(place, rank=rank))
-    answer = {"traits": [record(trait) for trait in TRAITS], "traces": [record(column) for column in columns]}
+    answer = {"traits": known, "traces": [record(column) for column in columns]}
     return Answer(0, answer, lambda width: trait_lines(columns, width=width))
 
 

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.cli.screen import Screen
     from pytest_atomtrace.verdicts.trace import Trace
 
-__all__ = ["locate", "open_trace", "rank_file"]
-
-_LISTED = 12
+__all__ = ["captures_at", "locate", "open_trace", "rank_file"]
 
 
 def open_trace(path: Path, screen: Screen, *, rank: str | None = None, expected: Sequence[str] | None = None) -> Trace:
@@ -53,23 +51,33 @@ def locate(path: Path) -> Path:
         TraceFileError: it holds none, or is not there.
 
     """
+    captures = captures_at(path)
+    if len(captures) == 1:
+        return captures[0][1]
+    if captures:
+        # All of them would fill the screen with one sentence.
+        listing = f"atomtrace summary {path} lists them"
+        raise ConfigError(f"{path} holds {len(captures)} captures; name one, such as {captures[0][1]} ({listing})")
+    problem = "holds no trace; expected rank_0/*.pt.trace.json.gz, one trace file, or captures of a run"
+    raise TraceFileError(str(path), problem)
+
+
+def captures_at(path: Path) -> list[tuple[str, Path]]:
+    """(slug, place) of what `path` stands for: itself, or the captures of a case, a run, an output directory.
+
+    Raises:
+        TraceFileError: `path` is not there.
+
+    """
     from pytest_atomtrace.trace.layout import find_ranks
 
     if not path.exists():
         raise TraceFileError(str(path), "there is no such file or directory")
     if path.is_file() or find_ranks(path):
-        return path
+        return [("", path)]
     from pytest_atomtrace.capture.replay import list_captures
 
-    captures = list_captures(path)
-    if len(captures) == 1:
-        return captures[0][1]
-    if captures:
-        names = ", ".join(str(place) for _, place in captures[:_LISTED])
-        more = f" and {len(captures) - _LISTED} more" if len(captures) > _LISTED else ""
-        raise ConfigError(f"{path} holds {len(captures)} captures; name one: {names}{more}")
-    problem = "holds no trace; expected rank_0/*.pt.trace.json.gz, one trace file, or captures of a run"
-    raise TraceFileError(str(path), problem)
+    return list_captures(path)
 
 
 def rank_file(path: Path, rank: str | None) -> tuple[Path, str, tuple[Path, ...]]:

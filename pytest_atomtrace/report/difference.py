@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.report.document import simulated_note
+from pytest_atomtrace.report.shortening import shortened
 from pytest_atomtrace.report.tables import Column, facts, paragraph, signed_percent, table
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration
@@ -22,6 +24,7 @@ _STYLES = {"grew": "red", "came": "yellow", "went": "yellow", "replaced": "yello
 def difference_lines(found: Difference, *, width: int, limit: int) -> Iterator[Line]:
     """Both sides, the step's difference, families, and the kernels that changed."""
     sides = (("A", found.a), ("B", found.b))
+    yield from (("yellow", note) for note in _notes(found))
     rows = [row for key, side in sides for row in ((key, side.source), ("", _side(side, found.during)))]
     yield from facts(rows, width=width)
     yield "", ""
@@ -55,6 +58,12 @@ def difference_lines(found: Difference, *, width: int, limit: int) -> Iterator[L
     yield from table(columns, [_kernel(row) for row in shown], width=width, styles=styles)
     yield from _replacements(shown, width)
     yield from _foot(found, len(changed), len(shown), same, width)
+
+
+def _notes(found: Difference) -> list[str]:
+    if found.a.simulated and found.b.simulated:
+        return [simulated_note()]
+    return [simulated_note(key) for key, side in (("A", found.a), ("B", found.b)) if side.simulated]
 
 
 def _side(side: Side, during: str) -> str:
@@ -115,7 +124,8 @@ def _replacements(rows: list[KernelDelta], width: int) -> Iterator[Line]:
     for row in rows:
         if row.change == "replaced":
             room = max(24, (width - 16) // 2)
-            yield "", f"replaced: {short_name(row.before_name, room)} -> {short_name(row.name, room)}"
+            before, after = shortened((row.before_name, row.name), room, short_name)
+            yield "", f"replaced: {before} -> {after}"
 
 
 def _foot(found: Difference, changed: int, shown: int, same: int, width: int) -> Iterator[Line]:

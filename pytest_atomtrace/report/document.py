@@ -12,7 +12,7 @@ from pytest_atomtrace.verdicts.evidence import shown_engine
 if TYPE_CHECKING:
     from pytest_atomtrace.report.detail import CaseDetail
 
-__all__ = ["CaseRow", "CheckRow", "ReportDocument", "build", "outcome_of", "shown_engine"]
+__all__ = ["CaseRow", "CheckRow", "ReportDocument", "build", "outcome_of", "shown_engine", "simulated_note"]
 
 # Worst first, in every table.
 RANKING = ("infra", "wrong_check", "inconclusive", "regression", "fail", "skip", "pass")
@@ -183,6 +183,11 @@ def _check(entry: Mapping[str, object], slug: str, verdict: Mapping[str, object]
         file=str(entry.get("file", "")),
         line=_int(verdict.get("line")) or _int(entry.get("line")),
     )
+
+
+def simulated_note(what: str = "") -> str:
+    """The line above figures that no GPU made; `what` names the side or trace where only some are simulated."""
+    return f"{what + ' is simulated' if what else 'Simulated'}: the built-in simulator made its times up, no GPU did."
 
 
 def outcome_of(entry: Mapping[str, object]) -> str:

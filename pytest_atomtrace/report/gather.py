@@ -47,7 +47,7 @@ def _detail(row: CaseRow, checks: Sequence[CheckRow], settings: Settings, baseli
     known = CaseDetail(
         slug=row.slug,
         source=row.directory,
-        is_simulated=row.engine == "sim",
+        is_simulated=row.simulated or row.engine == "sim",
         budgets=budgets_of(checks),
         commands=commands_of(row),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.report.document import simulated_note
 from pytest_atomtrace.report.tables import facts, paragraph
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _SHOWN_PER_CODE = 8
 
 def health_lines(view: HealthView, *, width: int) -> Iterator[Line]:
     """The verdict, then each code with its findings, what it means and what to do."""
+    if view.simulated:
+        yield "yellow", simulated_note()
     yield from facts([("trace", view.source), ("ranks", ", ".join(view.ranks) or "none readable")], width=width)
     word = "sound" if view.sound else "NOT TO BE BELIEVED"
     yield "green" if view.sound else "red", f"{'health':<9} {word}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.report.document import simulated_note
 from pytest_atomtrace.report.tables import Column, paragraph, percent, span_of, table
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration
@@ -27,6 +28,8 @@ def kernel_lines(view: KernelView, *, width: int, limit: int) -> Iterator[Line]:
     if not view.rows:
         yield from _nothing(view, f"{what}{during} on {ranks}", width)
         return
+    if view.simulated:
+        yield "yellow", simulated_note()
     match = f" matching {view.pattern}" if view.pattern else ""
     yield "title", f"{what[:1].upper()}{what[1:]}{match}{during} on {ranks}"
     rows = view.rows[:limit] if limit else view.rows

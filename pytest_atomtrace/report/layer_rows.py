@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.report.document import simulated_note
 from pytest_atomtrace.report.tables import Column, clipped, facts, paragraph, percent, table
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration
@@ -22,6 +23,8 @@ _SHOWN = 10
 
 def layer_lines(view: LayerView, *, width: int, kernels: bool) -> Iterator[Line]:
     """One table a group of equal layers, then what belongs to no layer, and with `kernels` every kernel."""
+    if view.simulated:
+        yield "yellow", simulated_note()
     busy = format_duration(view.gpu_busy_ns)
     rows = [
         ("trace", view.source),

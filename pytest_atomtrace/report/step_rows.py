@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.report.document import simulated_note
 from pytest_atomtrace.report.tables import Column, clipped, paragraph, signed_percent, table
 from pytest_atomtrace.units import format_duration
 
@@ -20,6 +21,8 @@ _METRICS = {"gpu_busy": "GPU busy", "gpu_span": "GPU span", "period": "period"}
 
 def step_lines(view: StepView, *, width: int) -> Iterator[Line]:
     """Rows of the shown rank, then quantiles of all, then ATOM's choice if it was asked for."""
+    if view.simulated:
+        yield "yellow", simulated_note()
     of = f" (of {len(view.ranks)} ranks, the slowest; --rank shows another)" if len(view.ranks) > 1 else ""
     yield "title", f"Steps of {view.shown_rank}{of}"
     if view.rows:

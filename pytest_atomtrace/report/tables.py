@@ -6,6 +6,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from pytest_atomtrace.report.shortening import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -23,7 +25,8 @@ class Column:
     """A column: numbers stand right, words left.
 
     `drop` orders what leaves a narrow table (the highest goes first, 0 stays); `shorten` makes this the one
-    column that gives way, called with the text and the room for it, down to `least` before others leave.
+    column that gives way, called with each text and the room for it, down to `least` before others leave.
+    Different texts stay different.
     """
 
     header: str
@@ -54,7 +57,8 @@ def table(
             break
         keep.remove(max(optional, key=lambda place: (columns[place].drop, place)))
     name_room = room - _fixed(columns, rows, keep)
-    cells = [[_cell(columns[place], row[place], name_room) for place in keep] for row in rows]
+    by_column = [_cells(columns[place], [row[place] for row in rows], name_room) for place in keep]
+    cells = list(zip(*by_column, strict=True))
     heads = [columns[place].header for place in keep]
     # Headers go in as a row: as headers tabulate pads every one of them by two.
     text = tabulate(
@@ -87,8 +91,10 @@ def _needed(columns: Sequence[Column], rows: Sequence[Sequence[str]], keep: Sequ
     return _fixed(columns, rows, keep) + wanted
 
 
-def _cell(column: Column, text: str, room: int) -> str:
-    return text if column.shorten is None else column.shorten(text, max(room, len(column.header), 8))
+def _cells(column: Column, texts: Sequence[str], room: int) -> Sequence[str]:
+    if column.shorten is None:
+        return texts
+    return shortened(texts, max(room, len(column.header), 8), column.shorten)
 
 
 def clipped(text: str, width: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.report.document import simulated_note
 from pytest_atomtrace.report.tables import (
     Column,
     clipped,
@@ -61,11 +62,13 @@ def health_line(findings: Sequence[Finding], source: str) -> str:
 
 
 def _head(summary: Summary, width: int) -> Iterator[Line]:
+    if summary.simulated:
+        yield "yellow", simulated_note()
     events = sum(rank.events for rank in summary.ranks)
     names = ", ".join(rank.rank for rank in summary.ranks[:8]) + (", ..." if len(summary.ranks) > 8 else "")
     about = [f"{len(summary.ranks)} ({names})", f"{events:,} events"]
     if summary.gpu:
-        about.append(summary.gpu)
+        about.append(f"simulated {summary.gpu}" if summary.simulated else summary.gpu)
     rows = [("trace", summary.source)]
     if summary.slug:
         rows.append(("case", summary.slug))

@@ -95,7 +95,9 @@ def _header(facts: Facts) -> str:
     }
     more = '  "record_shapes": 1,\n  "with_stack": 1,\n  "profile_memory": 1,\n' if facts.detailed else ""
     return (
-        f'{{\n  "schemaVersion": 1,\n  "deviceProperties": [\n{devices}\n  ],\n  "roctracer_version": 4.1,\n'
+        # Wherever the file goes: nobody may take its times for a GPU's.
+        f'{{\n  "schemaVersion": 1,\n  "simulatedBy": "pytest-atomtrace",\n'
+        f'  "deviceProperties": [\n{devices}\n  ],\n  "roctracer_version": 4.1,\n'
         f'  "hip_runtime_version": 70253211,\n  "distributedInfo": {json.dumps(info)},\n{more}'
         f'  "hip_driver_version": 70253211,\n  "trace_id": "{facts.seed & 0xFFFFFFFF:08X}{rank:024X}",\n'
         '  "displayTimeUnit": "ms",\n'

@@ -45,6 +45,7 @@ class Side:
     """What was compared of one trace; `busy_ns` and `kernels` are medians per step."""
 
     source: str
+    simulated: bool
     ranks: tuple[str, ...]
     steps: int
     steady: bool
@@ -164,6 +165,7 @@ def _side(trace: Trace, during: str, rank: str | None) -> tuple[Side, _Grid]:
     steps = [step for _, found, _ in chosen for step in found]
     side = Side(
         source=str(trace.directory),
+        simulated=trace.simulated,
         ranks=tuple(data.name for data in ranks),
         steps=len(steps),
         steady=all(steady for _, _, steady in chosen),

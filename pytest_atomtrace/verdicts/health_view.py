@@ -99,6 +99,7 @@ class HealthView:
     """All findings; `answers` tells for counts, steps, times and spans whether they may be asked about."""
 
     source: str
+    simulated: bool
     ranks: tuple[str, ...]
     sound: bool
     answers: dict[str, bool]
@@ -106,12 +107,15 @@ class HealthView:
     meanings: dict[str, Meaning]
 
 
-def view_health(source: str, ranks: Sequence[str], findings: Sequence[Finding]) -> HealthView:
+def view_health(
+    source: str, ranks: Sequence[str], findings: Sequence[Finding], *, simulated: bool = False
+) -> HealthView:
     """Answer `atomtrace health`; fatal findings come first."""
     fatal = {finding.scope for finding in findings if finding.fatal}
     codes = sorted({finding.code for finding in findings})
     return HealthView(
         source=source,
+        simulated=simulated,
         ranks=tuple(ranks),
         sound=not fatal,
         answers={question: not fatal & set(scopes) for question, scopes in _NEEDS.items()},

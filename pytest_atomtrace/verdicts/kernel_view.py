@@ -53,6 +53,7 @@ class KernelView:
     """The answer: rows by time, what their shares are of, and the nearest names if there is no row."""
 
     source: str
+    simulated: bool
     pattern: str | None
     during: str | None
     layer: str | None
@@ -98,6 +99,7 @@ def view_kernels(
     near = () if lines or match is None else _nearest(trace, ranks, match, of_family)
     return KernelView(
         source=str(trace.directory),
+        simulated=trace.simulated,
         pattern=match,
         during=during,
         layer=layer,

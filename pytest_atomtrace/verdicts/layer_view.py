@@ -72,6 +72,7 @@ class LayerView:
     """
 
     source: str
+    simulated: bool
     rank: str
     capture: str
     step: int
@@ -118,6 +119,7 @@ def view_layers(
         how[origin.how] = how.get(origin.how, 0) + 1
     return LayerView(
         source=str(trace.directory),
+        simulated=trace.simulated,
         rank=rank.name,
         capture=str(capture_path or ""),
         step=chosen.index,

@@ -86,6 +86,7 @@ class StepView:
     """Rows of the shown rank, quantiles of every selected rank."""
 
     source: str
+    simulated: bool
     ranks: tuple[str, ...]
     shown_rank: str
     kinds: tuple[str, ...]
@@ -115,6 +116,7 @@ def view_steps(
     shown = ranks[0] if rank is not None else slowest_rank(trace, main)
     return StepView(
         source=str(trace.directory),
+        simulated=trace.simulated,
         ranks=tuple(data.name for data in ranks),
         shown_rank=shown.name,
         kinds=tuple(kinds),

@@ -160,6 +160,7 @@ class Summary:
     source: str
     slug: str
     gpu: str
+    simulated: bool
     findings: tuple[Finding, ...]
     ranks: tuple[RankFigures, ...]
     focus: str
@@ -188,6 +189,7 @@ def summarize(trace: Trace, *, rank: str | None = None) -> Summary:
         source=str(trace.directory),
         slug=str(trace.manifest.get("slug") or ""),
         gpu=_gpu(focus),
+        simulated=trace.simulated,
         findings=trace.health,
         ranks=tuple(_rank_figures(trace, one, main) for one in trace.data.ranks.values()),
         focus=focus.name,

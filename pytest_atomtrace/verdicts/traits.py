@@ -30,42 +30,109 @@ __all__ = ["TRAITS", "Trait", "TraitColumn", "read_traits"]
 
 @dataclass(frozen=True)
 class Trait:
-    """`unit` is share, ns, count or ratio."""
+    """`unit` is share, ns, count or ratio; `title` fits a table, `meaning` says what is measured and what it tells."""
 
     key: str
     unit: str
     title: str
+    meaning: str
 
 
 TRAITS = (
-    Trait("events", "count", "events"),
-    Trait("kernels", "count", "kernels"),
-    Trait("kernel_names", "count", "kernel names"),
-    Trait("steps", "count", "labelled steps"),
-    Trait("streams", "count", "streams with kernels"),
-    Trait("launching_threads", "count", "threads that launch kernels"),
-    Trait("graph_kernels", "share", "kernels that a graph launch started"),
-    Trait("graph_kernels_without_id", "share", "graph kernels without External id"),
-    Trait("graph_launches_without_id", "share", "graph launches without External id"),
-    Trait("eager_kernels_with_id", "share", "eager kernels with External id"),
-    Trait("launches_naming_kernel", "share", "eager launches with args.kernel"),
-    Trait("decodes_of_one_graph", "share", "decode steps of one graph launch"),
-    Trait("graph_launches_max", "count", "most graph launches in a decode"),
-    Trait("kernels_per_graph_p50", "count", "kernels of a graph launch, median"),
-    Trait("decodes_with_eager_tail", "share", "graph decodes with eager kernels too"),
-    Trait("launch_lag_p50_ns", "ns", "launch to start, median"),
-    Trait("launch_lag_p90_ns", "ns", "launch to start, 90th percentile"),
-    Trait("graph_abutting", "share", "graph kernels: next starts within 2 ns"),
-    Trait("eager_abutting", "share", "eager kernels: next starts within 2 ns"),
-    Trait("overlapping", "share", "kernels that overlap on one stream"),
-    Trait("in_flight_kernels", "share", "kernels in flight at the start"),
-    Trait("in_flight_time", "share", "kernel time in flight at the start"),
-    Trait("side_stream_graph_kernels", "share", "graph kernels on side streams"),
-    Trait("early_side_starts", "share", "steps that a side stream begins"),
-    Trait("steps_annotated", "share", "steps with a GPU annotation"),
-    Trait("annotations_wrong", "share", "annotations against the launches"),
-    Trait("annotation_to_span_p50", "ratio", "annotation / GPU span, median"),
-    Trait("graph_launch_host_mean_ns", "ns", "host time of a graph launch, mean"),
+    Trait("events", "count", "events", "all complete events of the file, host and GPU"),
+    Trait("kernels", "count", "kernels", "GPU kernels; copies and fills are not counted"),
+    Trait("kernel_names", "count", "kernel names", "different raw names among them"),
+    Trait("steps", "count", "labelled steps", "forward passes with a label of ATOM, vLLM or SGLang"),
+    Trait("streams", "count", "streams with kernels", "GPU streams; a second one is dual-stream MoE or a side stream"),
+    Trait(
+        "launching_threads",
+        "count",
+        "launching threads",
+        "host threads that launch; in an eager ATOM step there are two",
+    ),
+    Trait(
+        "graph_kernels", "share", "graph kernels", "kernels that a graph launch started, of those with a launch record"
+    ),
+    Trait(
+        "graph_kernels_without_id",
+        "share",
+        "graph kernels without External id",
+        "on ROCm all of them: graph kernels cannot be traced to an op by id",
+    ),
+    Trait(
+        "graph_launches_without_id",
+        "share",
+        "graph launches without External id",
+        "the same of hipGraphLaunch, so an id is never a step's",
+    ),
+    Trait(
+        "eager_kernels_with_id",
+        "share",
+        "eager kernels with External id",
+        "the id is the innermost CPU op's around the launch",
+    ),
+    Trait(
+        "launches_naming_kernel",
+        "share",
+        "eager launches with args.kernel",
+        "launch records that name their kernel, as ROCm's do; capture traces are matched through it",
+    ),
+    Trait(
+        "decodes_of_one_graph",
+        "share",
+        "decodes of one graph",
+        "decode steps with exactly one graph launch (FULL mode)",
+    ),
+    Trait("graph_launches_max", "count", "graphs in a decode, most", "more than one is PIECEWISE mode"),
+    Trait(
+        "kernels_per_graph_p50", "count", "kernels in a graph, median", "kernels that share one launch's correlation"
+    ),
+    Trait(
+        "decodes_with_eager_tail",
+        "share",
+        "decodes with an eager tail",
+        "decodes of a graph that launch kernels eagerly too, as the logits with TP > 1",
+    ),
+    Trait(
+        "launch_lag_p50_ns",
+        "ns",
+        "launch lag, median",
+        "from a kernel's launch to its start; 5 to 229 ms on real traces",
+    ),
+    Trait("launch_lag_p90_ns", "ns", "launch lag, 90th percentile", "the same for the slow tenth"),
+    Trait(
+        "graph_abutting",
+        "share",
+        "abutting graph kernels",
+        "the next kernel of the graph starts within 2 ns: idle time hides inside durations (93-99 % on ROCm)",
+    ),
+    Trait("eager_abutting", "share", "abutting eager kernels", "the same between eager kernels"),
+    Trait("overlapping", "share", "overlapping on one stream", "kernels that begin before the one before them ended"),
+    Trait(
+        "in_flight_kernels",
+        "share",
+        "in-flight head: kernels",
+        "kernels launched before the window opened; they belong to no step",
+    ),
+    Trait("in_flight_time", "share", "in-flight head: kernel time", "their part of all kernel time (up to 30 %)"),
+    Trait("side_stream_graph_kernels", "share", "graph kernels on side streams", "not on the stream with most of them"),
+    Trait(
+        "early_side_starts",
+        "share",
+        "steps begun by a side stream",
+        "a side stream's kernel is the step's first, so its start is not the step's",
+    ),
+    Trait(
+        "steps_annotated", "share", "GPU annotations: steps with one", "steps that have a gpu_user_annotation at all"
+    ),
+    Trait(
+        "annotations_wrong",
+        "share",
+        "GPU annotations: wrong kernels",
+        "windows that hold other kernels than the launches say, over more than 1 % of them",
+    ),
+    Trait("annotation_to_span_p50", "ratio", "GPU annotation / GPU span", "median; 1 where windows fit the steps"),
+    Trait("graph_launch_host_mean_ns", "ns", "host time of a graph launch", "mean of hipGraphLaunch on the host"),
 )
 
 
@@ -74,6 +141,7 @@ class TraitColumn:
     """One trace's values by trait key; None where the trace cannot show the trait."""
 
     source: str
+    simulated: bool
     rank: str
     values: dict[str, float | int | None]
 
@@ -92,7 +160,7 @@ def read_traits(path: Path, *, rank: str) -> TraitColumn:
         values.update(measure(data))
     values.update(_launches(events))
     values.update(_external(data, read_external_ids(path)))
-    return TraitColumn(str(path), rank, {trait.key: values[trait.key] for trait in TRAITS})
+    return TraitColumn(str(path), data.simulated, rank, {trait.key: values[trait.key] for trait in TRAITS})
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -148,6 +148,45 @@ def test_every_code_has_a_meaning() -> None:
     assert set(TITLES) <= set(MEANINGS)
 
 
+def a_run(directory: Path) -> Path:
+    """Three captures: a sound one, one whose second rank is missing, one that cannot be read."""
+    for slug, ranks in (("model-a", ["rank_0"]), ("model-b", ["rank_0", "rank_1"]), ("model-c", ["rank_0"])):
+        place = write_ranks(directory / "captures" / slug / "1", Recipe())
+        files = {rank: {"file": f"{rank}/{NAME}"} for rank in ranks}
+        manifest = {"schema": 1, "slug": slug, "engine": "atom", "ranks": files, "expected_ranks": ranks}
+        (place / "manifest.json").write_text(json.dumps(manifest))
+    (directory / "captures" / "model-c" / "1" / "rank_0" / NAME).write_bytes(b"no gzip")
+    return directory
+
+
+def test_a_run_is_summed_up_with_a_row_for_each_capture(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    result = atomtrace("summary", run, width=80)
+    assert result.code == 0
+    assert f"3 captures in {run}" in result.out
+    assert "#2 captures/model-b/1" in result.out
+    assert result.row("#1  ") == ["#1", "atom", "1", "33", "steady", "decode", "120.0", "us", "120.0", "us", "sound"]
+    assert "H01" in " ".join(result.row("#2  "))
+    assert "unreadable" in " ".join(result.row("#3  "))
+    assert f"atomtrace summary {run}/captures/model-a/1" in result.out
+    rows = atomtrace("summary", run, "--json").json["captures"]
+    assert [(row["slug"], row["main_p50_ns"]) for row in rows] == [
+        ("model-a", 120_000),
+        ("model-b", 120_000),
+        ("model-c", None),
+    ]
+
+
+def test_the_command_that_a_runs_summary_prints_shows_that_capture(
+    atomtrace: Callable[..., Result], tmp_path: Path
+) -> None:
+    printed = atomtrace("summary", a_run(tmp_path)).row("one of them:")[-3:]
+    assert f"{printed[2]}" in atomtrace(*printed[1:]).row("trace")
+    refused = atomtrace("summary", tmp_path, "--rank", "rank_0")
+    assert refused.code == 2
+    assert "name one of them" in refused.err
+
+
 def test_real_decode_figures(atomtrace: Callable[..., Result], real: Path) -> None:
     document = atomtrace("summary", real / "sglang_qwen3-8b_decode_graph.json.gz", "--json").json
     (phase,) = document["phases"]

@@ -100,9 +100,9 @@ def test_a_run_with_several_captures_asks_for_one_of_them(atomtrace: Callable[..
             "expected_ranks": ["rank_0", "rank_1"],
         }
         (place / "manifest.json").write_text(json.dumps(manifest))
-    line = one_line(atomtrace("summary", tmp_path))
-    assert "holds 2 captures; name one" in line
-    assert str(tmp_path / "captures" / "model-b" / "1") in line
+    line = one_line(atomtrace("kernels", tmp_path))
+    assert "holds 2 captures; name one, such as" in line
+    assert f"{tmp_path / 'captures' / 'model-a' / '1'} (atomtrace summary {tmp_path} lists them)" in line
     alone = atomtrace("health", tmp_path / "captures" / "model-b", "--json")
     # The manifest says that a second rank belongs to the capture.
     assert alone.code == 1
