@@ -23,6 +23,7 @@ _GPU_FACTS = ("pci_device_id", "compute_units", "compute_partition", "memory_par
 # A simulated model's size and device are what a real one's config.json and device are.
 _SIM_MODEL = ("ATOMTRACE_SIM_LAYERS", "ATOMTRACE_SIM_ERA")
 _CASE_IGNORES = ("captures",)
+_REDACTED = ("env", "server_args", "bench_args")
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,12 @@ def _model(trace: TraceView) -> dict[str, object]:
     facts: dict[str, object] = {}
     if trace.case is not None:
         facts = {key: value for key, value in trace.case.as_dict().items() if key not in _CASE_IGNORES}
-        facts |= {key: " ".join(value) for key, value in facts.items() if isinstance(value, list)}
-        facts["env"] = " ".join(f"{key}={value}" for key, value in trace.case.env)
+        # As the manifest has them: without secrets, which would go into a file that is reviewed and committed.
+        saved = trace.manifest.get("case")
+        facts |= {key: saved[key] for key in _REDACTED if key in saved} if isinstance(saved, Mapping) else {}
+        facts |= {key: " ".join(map(str, value)) for key, value in facts.items() if isinstance(value, list)}
+        env = facts.get("env")
+        facts["env"] = " ".join(f"{key}={value}" for key, value in env.items()) if isinstance(env, Mapping) else ""
     config = trace.environment.get("model_config")
     if config is not None:
         facts["config"] = config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_atomtrace.trace.data import TraceData
+
+# It names files.
+_SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 __all__ = ["accepted_length", "beside", "saved_case"]
 
@@ -26,15 +30,35 @@ def beside(directory: Path, name: str) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
+class _SavedCase(Case):
+    """A case whose arguments or environment were redacted when it was saved: their digest is another one now.
+
+    It keeps the slug under which it was captured, which is what baselines and histories are kept by.
+    """
+
+    saved_slug = ""
+
+    @property
+    def slug(self) -> str:
+        """The slug of the case before it was redacted."""
+        return self.saved_slug
+
+
 def saved_case(manifest: Mapping[str, object]) -> Case | None:
     """The case that a capture's manifest names, None where it names none that can be."""
     facts = manifest.get("case")
     if not isinstance(facts, Mapping):
         return None
     try:
-        return Case.from_dict(facts)
+        case = Case.from_dict(facts)
+        slug = manifest.get("slug")
+        if not isinstance(slug, str) or slug == case.slug or not _SLUG.fullmatch(slug):
+            return case
+        saved = _SavedCase.from_dict(facts)
+        object.__setattr__(saved, "saved_slug", slug)
     except (ConfigError, TypeError, ValueError):
         return None
+    return saved
 
 
 def accepted_length(data: TraceData, bench: Mapping[str, object]) -> float | None:

@@ -50,6 +50,10 @@ def test_own_words(atom_trace, atom_case):
 def test_quantile(atom_trace):
     atom_trace.assert_step_time("decode", p99="1 s")
 """
+COUNTS = """
+def test_counts(atom_trace):
+    atom_trace.assert_no_regression(metrics=["counts"])
+"""
 REFUSED = """
 import os
 import pytest
@@ -147,6 +151,17 @@ def test_a_killed_run_leaves_no_secret_in_the_servers_log(site: Site) -> None:
     running.process.wait(30)
     wait_until(lambda: not site.survivors(), what="the end of all processes")
     assert found_in(site.folder, but={site.ledger.path.name}) == []
+
+
+def test_a_recorded_baseline_holds_no_secret_and_serves_the_replay(site: Site) -> None:
+    site.write(SPEC.partition("def test_kernels")[0] + COUNTS)
+    env = environment(site, "")
+    site.run("--atom-update-baselines=missing", env=env)
+    (baseline,) = site.folder.rglob("baselines/*/*.json")
+    assert "<redacted>" in baseline.read_text()
+    assert found_in(site.folder, but={site.ledger.path.name}) == []
+    done = site.run(env=env)
+    assert list(done.outcomes.values()) == ["passed"], done.stdout
 
 
 def test_commands_show_no_secret(site: Site) -> None:

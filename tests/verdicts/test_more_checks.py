@@ -186,7 +186,7 @@ def test_the_late_rank_is_named_and_not_the_waiting_ones(tmp_path: Path) -> None
 def test_random_weights_have_no_times(tmp_path: Path, ask: Callable[[Trace], None]) -> None:
     trace = trace_of(tmp_path)
     trace.case = Case(model="org/model", tp=2, load_dummy=True)
-    with pytest.raises(ConfigError, match="load_dummy runs on random weights.*only counts do"):
+    with pytest.raises(ConfigError, match=r"load_dummy runs on random weights.*only counts do"):
         ask(trace)
 
 
