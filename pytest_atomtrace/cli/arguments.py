@@ -238,12 +238,12 @@ examples:
 
 def _health(parser: argparse.ArgumentParser) -> None:
     _path(parser)
-    _parallel(parser, required=False)
+    _parallel(parser)
 
 
-def _parallel(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    what = "tensor parallel size of the server" + ("" if required else ": the rank set must be exactly its own")
-    parser.add_argument("--tp", metavar="N", type=_positive, required=required, help=what)
+def _parallel(parser: argparse.ArgumentParser) -> None:
+    what = "tensor parallel size of the server: the rank set must be exactly its own (default: as the manifest says)"
+    parser.add_argument("--tp", metavar="N", type=_positive, help=what)
     parser.add_argument("--dp", metavar="N", type=_positive, default=1, help="data parallel size (default 1)")
     parser.add_argument("--pp", metavar="N", type=_positive, default=1, help="pipeline stages (default 1)")
     parser.add_argument(
@@ -259,12 +259,13 @@ traces are counted apart. Exit code 1 unless all is as it must be.
 examples:
   atomtrace check-layout /app/trace --tp 8
   atomtrace check-layout /app/trace --tp 8 --dp-attention
+  atomtrace check-layout .atomtrace
 """
 
 
 def _layout(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="DIR", type=Path, help="what --torch-profiler-dir named")
-    _parallel(parser, required=True)
+    parser.add_argument("path", metavar="DIR", type=Path, help="what --torch-profiler-dir named, or a saved capture")
+    _parallel(parser)
     parser.add_argument("--quick", action="store_true", help="look at both ends of each file only")
 
 

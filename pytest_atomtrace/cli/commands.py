@@ -9,7 +9,7 @@ from pytest_atomtrace.cli.answer import Answer
 from pytest_atomtrace.cli.export_command import export
 from pytest_atomtrace.cli.history_command import history
 from pytest_atomtrace.cli.open_command import open_in_perfetto
-from pytest_atomtrace.cli.reading import captures_at, open_trace, rank_file
+from pytest_atomtrace.cli.reading import captures_at, locate, open_trace, rank_file, saved_ranks
 from pytest_atomtrace.cli.spec_commands import catalog, schema, spec
 
 if TYPE_CHECKING:
@@ -122,13 +122,21 @@ def diff(arguments: argparse.Namespace, screen: Screen) -> Answer:
 
 
 def check_layout(arguments: argparse.Namespace, screen: Screen) -> Answer:
-    """`atomtrace check-layout`."""
+    """`atomtrace check-layout`: without --tp a capture's manifest says which ranks there must be."""
+    from pytest_atomtrace.errors import ConfigError
     from pytest_atomtrace.report.rank_states import layout_lines
     from pytest_atomtrace.report.records import record
     from pytest_atomtrace.verdicts import rank_layout
 
-    with screen.watching(f"checking {arguments.path}"):
-        view = rank_layout.check_layout(arguments.path, _expected_ranks(arguments) or (), quick=arguments.quick)
+    place, expected = arguments.path, _expected_ranks(arguments)
+    if place.is_dir() and captures_at(place):  # an empty or half-written trace directory is what this command is for
+        place = locate(place)
+    if expected is None:
+        expected = saved_ranks(place)
+    if expected is None:
+        raise ConfigError(f"which ranks must there be? {place} has no manifest.json that says so; give --tp N")
+    with screen.watching(f"checking {place}"):
+        view = rank_layout.check_layout(place, expected, quick=arguments.quick)
     return Answer(0 if view.right else 1, record(view), lambda width: layout_lines(view, width=width))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.cli.screen import Screen
     from pytest_atomtrace.verdicts.trace import Trace
 
-__all__ = ["captures_at", "locate", "open_trace", "rank_file"]
+__all__ = ["captures_at", "locate", "open_trace", "rank_file", "saved_ranks"]
 
 
 def open_trace(path: Path, screen: Screen, *, rank: str | None = None, expected: Sequence[str] | None = None) -> Trace:
@@ -103,6 +103,12 @@ def rank_file(path: Path, rank: str | None) -> tuple[Path, str, tuple[Path, ...]
     beside = find_ranks(trace.parent) if place.is_file() else found
     captures = [path for files in beside.values() if trace in files.traces for path in files.capture_traces]
     return trace, name, tuple(captures)
+
+
+def saved_ranks(place: Path) -> tuple[str, ...] | None:
+    """The exact rank set that the manifest of a capture names, None where there is none."""
+    names = _expected(_manifest(place))
+    return tuple(names) if names is not None else None
 
 
 def _manifest(place: Path) -> Mapping[str, object]:

@@ -22,9 +22,11 @@ _STYLES = {"grew": "red", "came": "yellow", "went": "yellow", "replaced": "yello
 
 
 def difference_lines(found: Difference, *, width: int, limit: int) -> Iterator[Line]:
-    """Both sides, the step's difference, families, and the kernels that changed."""
+    """What the two are not alike in, both sides, the step's difference, families, and the kernels that changed."""
     sides = (("A", found.a), ("B", found.b))
     yield from (("yellow", note) for note in _notes(found))
+    if found.unlike:
+        yield "yellow", _unlike(found, width)
     rows = [row for key, side in sides for row in ((key, side.source), ("", _side(side, found.during)))]
     yield from facts(rows, width=width)
     yield "", ""
@@ -58,6 +60,13 @@ def difference_lines(found: Difference, *, width: int, limit: int) -> Iterator[L
     yield from table(columns, [_kernel(row) for row in shown], width=width, styles=styles)
     yield from _replacements(shown, width)
     yield from _foot(found, len(changed), len(shown), same, width)
+
+
+def _unlike(found: Difference, width: int) -> str:
+    """One line: with the values where they fit, else what differs."""
+    head = "A and B are not captures of one case"
+    text = f"{head}: {', '.join(f'{one.what} {one.a} / {one.b}' for one in found.unlike)}"
+    return text if len(text) <= width else f"{head}: {', '.join(one.what for one in found.unlike)} differ"
 
 
 def _notes(found: Difference) -> list[str]:

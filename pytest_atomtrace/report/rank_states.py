@@ -20,7 +20,8 @@ def layout_lines(view: LayoutView, *, width: int) -> Iterator[Line]:
     yield from facts([("directory", view.source)], width=width)
     wrong = [state for state in view.ranks if not state.right]
     done = len(view.ranks) - len(wrong)
-    verdict = f"all {done} ranks left one whole trace" if view.right else f"WRONG: {done} of {len(view.expected)} done"
+    each = f"all {done} ranks" if done != 1 else "the one rank"
+    verdict = f"{each} left one whole trace" if view.right else f"WRONG: {done} of {len(view.expected)} done"
     yield "green" if view.right else "red", f"{'layout':<9} {verdict}"
     yield "", ""
     columns = [

@@ -15,6 +15,7 @@ import numpy as np
 from pytest_atomtrace.errors import NoStepsError
 from pytest_atomtrace.trace.families import family
 from pytest_atomtrace.trace.names import base_name
+from pytest_atomtrace.verdicts.likeness import unlike
 from pytest_atomtrace.verdicts.step_grid import counted_steps, step_grid
 from pytest_atomtrace.verdicts.steps import Timing
 from pytest_atomtrace.verdicts.summary import slowest_rank
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pytest_atomtrace.verdicts.likeness import Unlike
     from pytest_atomtrace.verdicts.step_grid import StepGrid
     from pytest_atomtrace.verdicts.trace import Trace
 
@@ -103,13 +105,16 @@ def _is_same(before_ns: int, delta_ns: int) -> bool:
 
 @dataclass(frozen=True)
 class Difference:
-    """B against A. `explained` is the sum of all kernels' exposed differences over the step's: near 1, since exposed
-    times add up to GPU busy and only medians do not.
+    """B against A. `unlike` says in what the two captures differ by intent.
+
+    `explained` is the sum of all kernels' exposed differences over the step's: near 1, since exposed times add up to
+    GPU busy and only medians do not.
     """
 
     during: str
     a: Side
     b: Side
+    unlike: tuple[Unlike, ...]
     busy_delta_ns: int
     kernels_delta_ns: int
     explained: float | None
@@ -142,6 +147,7 @@ def compare(a: Trace, b: Trace, *, during: str = "decode", rank: str | None = No
         during=during,
         a=side_a,
         b=side_b,
+        unlike=unlike(a, b),
         busy_delta_ns=delta,
         kernels_delta_ns=sum(row.delta_ns for row in rows if row.layer == "kernel"),
         explained=exposed / whole if whole else None,

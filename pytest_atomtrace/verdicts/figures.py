@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["case_figures"]
+__all__ = ["case_figures", "gpu_name"]
 
 
 def case_figures(trace: TraceView) -> dict[str, object]:
@@ -24,7 +24,7 @@ def case_figures(trace: TraceView) -> dict[str, object]:
     left out where the accepted length is unknown or a rank has too few steady steps. ``bench`` are the figures of the
     pass without the profiler where there was one (``profiled`` says which).
     """
-    figures: dict[str, object] = {"simulated": trace.simulated, "gpu": _gpu(trace), "rocm": _rocm(trace)}
+    figures: dict[str, object] = {"simulated": trace.simulated, "gpu": gpu_name(trace), "rocm": _rocm(trace)}
     if trace.case is not None:
         figures["asked"] = _asked(trace.case)
     per_token = _per_token_ns(trace)
@@ -98,7 +98,8 @@ def _total_rate(raw: Mapping[str, object]) -> float | None:
     return round((prompts + tokens) / seconds, 3) if prompts and seconds > 0 else None
 
 
-def _gpu(trace: TraceView) -> str:
+def gpu_name(trace: TraceView) -> str:
+    """What the profiler calls the first device, "" where it does not say."""
     devices = trace.environment.get("deviceProperties")
     first = devices[0] if isinstance(devices, list) and devices else None
     return str(first.get("name") or "") if isinstance(first, Mapping) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -98,3 +99,29 @@ def test_parallel_layouts_have_their_own_names(atomtrace: Callable[..., Result],
     assert atomtrace("check-layout", tmp_path, "--tp", "2", "--dp-attention").code == 0
     assert atomtrace("check-layout", tmp_path, "--tp", "1", "--dp", "2").code == 0
     assert atomtrace("check-layout", tmp_path, "--tp", "2").code == 1
+
+
+def test_a_saved_capture_says_itself_which_ranks_it_must_have(atomtrace: Callable[..., Result], traces: Path) -> None:
+    unsaid = atomtrace("check-layout", traces)
+    assert (unsaid.code, unsaid.out) == (2, "")
+    assert "has no manifest.json that says so; give --tp N" in unsaid.err
+    (traces / "manifest.json").write_text(json.dumps({"schema": 1, "expected_ranks": ["rank_0", "rank_1", "rank_2"]}))
+    missing = atomtrace("check-layout", traces, "--json")
+    assert (missing.code, states(missing)) == (1, {"rank_0": "done", "rank_1": "done", "rank_2": "missing"})
+    assert atomtrace("check-layout", traces, "--tp", "2").code == 0
+
+
+def test_a_run_stands_for_its_only_capture(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
+    place = tmp_path / "captures" / "model-tp1" / "1"
+    write_ranks(place, Recipe(decode_steps=2))
+    (place / "manifest.json").write_text(json.dumps({"schema": 1, "slug": "model-tp1", "expected_ranks": ["rank_0"]}))
+    result = atomtrace("check-layout", tmp_path)
+    assert result.code == 0
+    assert "the one rank left one whole trace" in result.out
+
+
+def test_a_directory_in_which_nothing_was_exported_is_wrong_and_no_error(
+    atomtrace: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = atomtrace("check-layout", tmp_path, "--tp", "1", "--json")
+    assert (result.code, states(result)) == (1, {"rank_0": "missing"})

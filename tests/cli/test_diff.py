@@ -144,3 +144,43 @@ def test_what_hides_behind_another_stream_explains_nothing(atomtrace: Callable[.
     assert (tail["change"], tail["exposed_delta_ns"], tail["explains"]) == ("grew", 10_000, pytest.approx(1))
     # What moved the step comes first, though the side stream's kernel changed more.
     assert [row["name"] for row in document["kernels"]] == ["tail", "side", "main"]
+
+
+def captured(directory: Path, recipe: Recipe, device: str = "", **fields: Any) -> Path:
+    """A capture: the traces with a manifest that names the case."""
+    from pytest_atomtrace import Case
+
+    case = Case(**{"model": "org/model", **fields})
+    write_ranks(directory, recipe)
+    if device:
+        path = directory / "rank_0" / NAME
+        document = json.loads(gzip.decompress(path.read_bytes()))
+        path.write_bytes(gzip.compress(json.dumps({**document, "deviceProperties": [{"name": device}]}).encode()))
+    manifest = {"schema": 1, "slug": case.slug, "case": case.as_dict(), "engine": "atom"}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    return directory
+
+
+def test_captures_of_different_cases_say_so_in_one_line(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
+    a = captured(tmp_path / "a", Recipe(), conc=32)
+    b = captured(tmp_path / "b", Recipe(), conc=64, tp=2, server_args=["--level", "0"])
+    result = atomtrace("diff", a, b, width=120)
+    assert result.code == 0
+    assert result.out.splitlines()[0] == (
+        "A and B are not captures of one case: tp 1 / 2, conc 32 / 64, server_args [] / ['--level', '0']"
+    )
+    narrow = atomtrace("diff", a, b, width=80).out.splitlines()[0]
+    assert narrow == "A and B are not captures of one case: tp, conc, server_args differ"
+    unlike = atomtrace("diff", a, b, "--json").json["unlike"]
+    assert unlike[0] == {"what": "tp", "a": "1", "b": "2"}
+
+
+def test_another_device_is_told_and_another_number_of_windows_is_not(
+    atomtrace: Callable[..., Result], tmp_path: Path
+) -> None:
+    a = captured(tmp_path / "a", Recipe(), "AMD Instinct MI300X")
+    b = captured(tmp_path / "b", Recipe(), "AMD Instinct MI355X", captures=3, osl=128)
+    assert "device AMD Instinct MI300X / AMD Instinct MI355X" in atomtrace("diff", a, b).out.splitlines()[0]
+    c = captured(tmp_path / "c", Recipe(), "AMD Instinct MI300X", captures=3, osl=128)
+    assert "not captures of one case" not in atomtrace("diff", a, c).out
+    assert "not captures of one case" not in atomtrace("diff", a, write_ranks(tmp_path / "plain", Recipe())).out

@@ -65,7 +65,7 @@ def one_line(result: Result) -> str:
         (["steps", "{}/traces", "--kind", "decoding"], "'decoding' is no kind of step"),
         (["steps", "{}/traces", "--kind", "draft"], "no draft step. Kinds seen: decode, prefill."),
         (["diff", "{}/traces", "{}/unlabelled"], "no step labels at all. Trace: {}/unlabelled"),
-        (["check-layout", "{}/traces"], "required: --tp"),
+        (["check-layout", "{}/traces"], "no manifest.json that says so; give --tp N"),
         (["check-layout", "{}/traces", "--tp", "0"], "'0' is no positive whole number"),
         (["check-layout", "{}/words.json", "--tp", "1"], "is a file, not a trace directory"),
         (["health", "{}/traces", "--dp", "2"], "need --tp N"),
