@@ -99,7 +99,8 @@ class Summary:
         width = terminalreporter._tw.fullwidth
         safe = safe_line()
         reports = self._reporting.lines
-        for style, text in lines(self._reporting.document, reports, width=width, verbosity=verbosity):
+        keep = self._state.settings.keep
+        for style, text in lines(self._reporting.document, reports, width=width, verbosity=verbosity, keep=keep):
             if style == "title":
                 terminalreporter.write_sep("=", text)
             else:

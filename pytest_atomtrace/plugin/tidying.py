@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.capture.files import numbered_children
 from pytest_atomtrace.capture.keeping import captures_of_case, drop_capture, keep_under
+from pytest_atomtrace.capture.record import MANIFEST
 from pytest_atomtrace.capture.slices import write_slice
 from pytest_atomtrace.errors import AtomTraceError, TraceFileError
 from pytest_atomtrace.trace.layout import find_ranks
@@ -30,16 +32,34 @@ __all__ = ["tidy"]
 _STEPS_A_SLICE = 3
 
 
+@dataclass(frozen=True)
+class _NamedStep:
+    """`back` windows before the last one, which is the one that a case's facts are of."""
+
+    back: int
+    rank: str
+    step: int
+
+    @classmethod
+    def of(cls, facts: object) -> _NamedStep | None:
+        """What the facts of a verdict name; the verdict on several captures says which of them it shows."""
+        said = facts if isinstance(facts, dict) else {}
+        rank, step, number, of = (said.get(key) for key in ("rank", "step", "capture", "captures"))
+        if not isinstance(rank, str) or not isinstance(step, int):
+            return None
+        return cls(of - number if isinstance(number, int) and isinstance(of, int) else 0, rank, step)
+
+
 @dataclass
 class _CaseEnd:
-    """How the tests of a case ended; `named` are the (rank, step) that failed checks name, in order."""
+    """How the tests of a case ended; `named` are the steps that failed checks name, in order."""
 
     slug: str
     directory: str = ""
     worst_rank: str = ""
     passed: bool = False
     bad: bool = False
-    named: list[tuple[str, int]] = field(default_factory=list)
+    named: list[_NamedStep] = field(default_factory=list)
 
     def take(self, report: pytest.TestReport, payload: Mapping[str, object]) -> None:
         facts, verdicts = payload.get("case"), payload.get("verdicts")
@@ -52,10 +72,9 @@ class _CaseEnd:
             if verdict.get("outcome") == "pass":
                 continue
             self.bad = True
-            said = verdict.get("facts")
-            rank, step = (said.get("rank"), said.get("step")) if isinstance(said, dict) else (None, None)
-            if isinstance(rank, str) and isinstance(step, int):
-                self.named.append((rank, step))
+            said = _NamedStep.of(verdict.get("facts"))
+            if said is not None:
+                self.named.append(said)
 
 
 def tidy(
@@ -129,14 +148,17 @@ def _size(size_bytes: int) -> str:
 
 
 def _slice(case: _CaseEnd, run: Path) -> Slice | None:
-    """The steps that failed, on the rank that failed checks name most; else a typical step of the slowest rank."""
-    directory = Path(case.directory)
-    if not case.directory or not directory.is_relative_to(run):
+    """The steps that failed, of the window and rank that failed checks name most; else a typical step.
+
+    That one is of the last window's slowest rank.
+    """
+    if not case.directory or not Path(case.directory).is_relative_to(run):
         return None
+    places = Counter((one.back, one.rank) for one in case.named)
+    back, wanted = max(places, key=lambda place: places[place]) if places else (0, case.worst_rank)
+    directory = _window(Path(case.directory), back)
     parts = list(directory.relative_to(run).parts)
     parts[parts.index("captures")] = "slices"
-    ranks = Counter(rank for rank, _ in case.named)
-    wanted = max(ranks, key=lambda name: ranks[name]) if ranks else case.worst_rank
     try:
         files = {name: found.trace for name, found in find_ranks(directory).items() if found.trace is not None}
         if not files:
@@ -144,10 +166,17 @@ def _slice(case: _CaseEnd, run: Path) -> Slice | None:
         name = wanted if wanted in files else next(iter(files))
         view = TraceView(load({name: files[name]}))
         rank = view.data.ranks[name]
-        steps = list(dict.fromkeys(step for named, step in case.named if named == name))[:_STEPS_A_SLICE]
+        named = (one.step for one in case.named if (one.back, one.rank) == (back, name))
+        steps = list(dict.fromkeys(named))[:_STEPS_A_SLICE]
         if not steps and rank.steps:
             typical = view.median_step(rank, "decode") or rank.steps[len(rank.steps) // 2]
             steps = [typical.index]
         return write_slice(rank, steps, run.joinpath(*parts)) if steps else None
     except TraceFileError:  # a trace that cannot be read cannot be cut
         return None
+
+
+def _window(last: Path, back: int) -> Path:
+    """The window of a launch that was taken `back` windows before `last`."""
+    windows = [place for place in numbered_children(last.parent) if (place / MANIFEST).is_file()]
+    return windows[windows.index(last) - back] if last in windows[back:] else last

@@ -45,6 +45,10 @@ class CaseRow:
     asked: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     bench: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
+    def stays(self, keep: str) -> bool:
+        """Whether the capture stays on disk by the setting `keep`; what is gone is no advice."""
+        return keep == "all" or (keep == "failed" and self.outcome not in ("pass", "skip"))
+
 
 @dataclass(frozen=True)
 class CheckRow:

@@ -49,7 +49,7 @@ def _detail(row: CaseRow, checks: Sequence[CheckRow], settings: Settings, baseli
         source=row.directory,
         is_simulated=row.simulated or row.engine == "sim",
         budgets=budgets_of(checks),
-        commands=commands_of(row),
+        commands=commands_of(row, settings.keep),
     )
     if not row.directory:
         skipped = row.outcome == "skip"

@@ -51,14 +51,14 @@ def budgets_of(checks: Sequence[CheckRow]) -> tuple[Budget, ...]:
     return tuple(sorted(dict.fromkeys(found), key=lambda one: (-one.used, one.check)))
 
 
-def commands_of(row: CaseRow) -> tuple[Command, ...]:
-    """How to see it again."""
+def commands_of(row: CaseRow, keep: str) -> tuple[Command, ...]:
+    """How to see it again: what needs the capture only where it stays on disk."""
     case = shell_quoted(row.slug)
     backend = f" --atom-backend={row.engine}" if row.engine in ("sim", "atom") else ""
     found = []
     if row.engine != "replay":
         found.append(Command("run this case again", f"pytest -k {case}{backend}"))
-    if not row.directory:
+    if not row.directory or (row.engine != "replay" and not row.stays(keep)):
         return tuple(found)
     head, inside, _ = row.directory.partition("/captures/")
     place = shlex.quote(near_path(Path(row.directory)))

@@ -31,11 +31,17 @@ SHOWN_CHECKS = 20
 
 
 def lines(
-    document: ReportDocument, reports: Sequence[tuple[str, str]] = (), *, width: int, verbosity: int
+    document: ReportDocument,
+    reports: Sequence[tuple[str, str]] = (),
+    *,
+    width: int,
+    verbosity: int,
+    keep: str = "all",
 ) -> Iterator[tuple[str, str]]:
     """Yield (style, text) pairs; style is "title", "" or a colour name of pytest's writer.
 
-    `reports` are lines about files that were written, or could not be: the latter are told in any case.
+    `reports` are lines about files that were written, or could not be: the latter are told in any case. `keep` says
+    whose captures stay on disk (the setting).
     """
     if verbosity < 0:
         yield from _quiet(document, notes=verbosity == -1)
@@ -59,7 +65,8 @@ def lines(
             yield from _wrapped(f"{row.check}: {note}", width)
     for remark in document.remarks:
         yield "yellow", f"NOTE  {remark}"
-    roots = dict.fromkeys(_replay_root(row.directory) for row in document.cases if row.engine not in ("", "replay"))
+    stay = [row for row in document.cases if row.engine not in ("", "replay") and row.stays(keep)]
+    roots = dict.fromkeys(_replay_root(row.directory) for row in stay)
     for root in roots:
         again = f"pytest --atom-replay={shlex.quote(root)}"
         yield "", f"captures: {root} (judge them again without a GPU: {again})"

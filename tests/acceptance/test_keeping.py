@@ -91,8 +91,32 @@ def test_none_leaves_slices_of_failures_only(site: Site, mode: tuple[str, ...]) 
     done = run(site, *mode, "--atom-keep=none")
     assert kept(site) == set()
     assert removed_line(done).startswith("removed: traces of 4 cases (")
+    assert "--atom-replay" not in done.stdout
     assert len(list(site.store.glob("latest/slices/*/1/*/*.json.gz"))) == 3
     assert (site.store / "latest" / "report.json").is_file()
+
+
+SEVERAL = """
+import pytest
+
+@pytest.mark.atom_case(model="openai/gpt-oss-120b", tp=2, isl=16, osl=40, conc=3, captures=3)
+def test_every_window(atom_trace):
+    # Three windows of one server: the first of them fails.
+    atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=3)
+"""
+
+
+def test_the_slice_is_of_the_window_that_failed(site: Site) -> None:
+    site.write(SEVERAL)
+    done = site.run("-q")
+    assert set(done.outcomes.values()) == {"failure"}
+    assert "Capture 1 of 3: " in done.stdout
+    (path,) = site.store.glob("latest/slices/*/*/*/*.json.gz")
+    (line,) = [line for line in done.stdout.splitlines() if "open      atomtrace open" in line]
+    assert path.parts[-3] == "1"
+    assert f"/{path.parts[-4]}/1 --rank {path.parts[-2]} " in line
+    step = int(line.rpartition(" ")[2])
+    assert path.name == f"steps-{step - 2}-{step + 2}.pt.trace.json.gz"
 
 
 def test_what_a_failed_capture_left_stays_whole(site: Site) -> None:

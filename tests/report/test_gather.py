@@ -181,3 +181,15 @@ def test_a_baseline_of_other_hardware_is_not_compared(tmp_path: Path) -> None:
     assert found is not None
     assert "There is a baseline for gfx950" in found.problem
     assert found.bands == ()
+
+
+@pytest.mark.parametrize(
+    ("keep", "outcome", "there"),
+    [("all", "pass", True), ("failed", "pass", False), ("failed", "fail", True), ("none", "fail", False)],
+)
+def test_commands_on_a_capture_that_does_not_stay_are_not_shown(keep: str, outcome: str, *, there: bool) -> None:
+    from pytest_atomtrace.report.gather_facts import commands_of
+
+    found = [one.line for one in commands_of(row("/x/runs/r1/captures/c/1", outcome=outcome), keep)]
+    assert any(line.startswith("pytest -k ") for line in found)
+    assert any("--atom-replay" in line for line in found) == there

@@ -46,6 +46,16 @@ def test_a_replay_does_not_advise_a_replay() -> None:
     assert not [line for line in texts(entry(0, case={**CAPTURE, "engine": "replay"})) if "captures:" in line]
 
 
+def test_captures_that_are_not_kept_are_not_advised_for_a_replay() -> None:
+    def captures(keep: str, *entries: dict[str, object]) -> int:
+        found = lines(document(*entries), width=100, verbosity=0, keep=keep)
+        return sum("--atom-replay" in text for _, text in found)
+
+    good, bad = entry(0, slug="good", case=CAPTURE), failing(1, "too slow", slug="bad", case=CAPTURE)
+    assert [captures(keep, good) for keep in ("all", "failed", "none")] == [1, 0, 0]
+    assert [captures(keep, good, bad) for keep in ("all", "failed", "none")] == [1, 1, 0]
+
+
 def test_skips_are_told_once_with_their_number_and_need_no_table() -> None:
     rows = [entry(number, outcome="skipped", skipped="no AMD GPU is visible") for number in range(5)]
     found = texts(*rows)
