@@ -2,9 +2,12 @@
 
 A block is marked by a comment before it: `<!-- console: COMMAND -->`, or `<!-- console fails: COMMAND -->` where the
 exit code must be 1. A page's commands run in one new directory, in the order in which they stand, after its files:
-a block after `<!-- file: NAME -->` is written there first. With --check the commands that launch nothing (`atomtrace`
-with --help, --version or `spec check`) are run and compared; numbers count as equal, whatever they are. Everything is
-run on the simulator.
+a block after `<!-- file: NAME -->` is written there first. With --check all commands are run and compared, with
+--check --quick only those that launch nothing (`atomtrace` with --help, --version or `spec check`); numbers count as
+equal, whatever they are, and progress as said. Everything is run on the simulator.
+
+README.md is checked against the output of its own command, since it shows the run of this checkout shortened at dots:
+`--readme LOG` compares its block with what was printed into LOG.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ BLOCK = re.compile(
 )
 FILE = re.compile(r"<!-- file: (?P<name>[\w.]+) -->\n\n```\w*\n(?P<text>.*?)```\n", re.DOTALL)
 CHEAP = re.compile(r"atomtrace (?:[\w ]*--help|--version|spec check [\w./]+)$")
+INI = "[pytest]\naddopts = -p no:cacheprovider\n"
 WIDTH = 100
 # What a run is named is of no interest, and of another length on another day.
 RUN_ID = re.compile(r"\b\d{8}-\d{6}-\d+-[0-9a-f]{4}\b")
 SHOWN_ID = "20261124-090000-4711-0e5f"
+PROGRESS = re.compile(r"^atomtrace \[.*\n", re.MULTILINE)
 PLUGINS = re.compile(r"^(?:platform linux|Test order|plugins:|rootdir:|configfile:).*\n", re.MULTILINE)
 
 
@@ -59,7 +64,7 @@ def written(text: str, place: Path) -> str:
     """The page with the output of its commands."""
     for file in FILE.finditer(text):
         (place / file["name"]).write_text(file["text"], encoding="utf-8")
-    (place / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n", encoding="utf-8")
+    (place / "pytest.ini").write_text(INI, encoding="utf-8")
 
     def block(match: re.Match[str]) -> str:
         command, fails = match["command"], match["fails"] or ""
@@ -71,28 +76,69 @@ def written(text: str, place: Path) -> str:
 
 def masked(text: str) -> str:
     """The structure of an output: numbers and the widths that follow from them are not compared."""
-    text = re.sub(r"\d[\d,.]*", "#", text)
+    text = re.sub(r"\d[\d,.]*", "#", PROGRESS.sub("", text))
     return re.sub(r"[ \n]+", " ", re.sub(r"-{3,}", "--", text)).strip()
 
 
-def stale(path: Path, place: Path) -> list[str]:
-    """Cheap commands of a page that print something else than it shows, and blocks without an output."""
+def stale(path: Path, place: Path, *, quick: bool) -> list[str]:
+    """Commands of a page that print something else than it shows, and blocks without an output."""
     text = path.read_text(encoding="utf-8")
     for file in FILE.finditer(text):
         (place / file["name"]).write_text(file["text"], encoding="utf-8")
+    (place / "pytest.ini").write_text(INI, encoding="utf-8")
     found = []
     for match in BLOCK.finditer(text):
         shown, command = match["shown"], match["command"]
         head = f"$ {command}\n"
         empty = not shown.startswith(head) or not shown[len(head) :].strip()
-        if empty or (CHEAP.match(command) and masked(run(command, place)) != masked(shown[len(head) :])):
+        if quick and not CHEAP.match(command):
+            found += [command] * empty
+        elif empty or masked(run(command, place, fails=bool(match["fails"]))) != masked(shown[len(head) :]):
             found.append(command)
     return found
 
 
+def readme_stale(log: str) -> list[str]:
+    """What README's sample run shows and the run did not print: the first line of each piece between dots.
+
+    Each piece must be there whole, so that lines which the run prints now and did not print then are missed.
+    """
+    page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    sample = re.search(r"^```\n(\.\.\.\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    if sample is None:
+        return ["(there is no block that starts with dots)"]
+    printed = "".join(f"{numbers_masked(line)}\n" for line in log.splitlines())
+    pieces = [piece.strip("\n").splitlines() for piece in re.split(r"^\.\.\.$", sample[1], flags=re.MULTILINE)]
+    masked_pieces = [(piece, "".join(f"{numbers_masked(line)}\n" for line in piece)) for piece in pieces if piece]
+    return [first_missing(piece, printed) for piece, text in masked_pieces if text not in printed]
+
+
+def first_missing(piece: list[str], printed: str) -> str:
+    """The first line of a piece with which it is no longer found."""
+    text = ""
+    for line in piece:
+        text += f"{numbers_masked(line)}\n"
+        if text not in printed:
+            return line
+    return piece[0]
+
+
+def numbers_masked(line: str) -> str:
+    """A line of which neither the numbers nor the widths that follow from them count."""
+    # How full the line of dots is depends on the number of tests before it.
+    line = re.sub(r"^\.+ +", ". ", re.sub(r"\d[\d,.:]*", "#", RUN_ID.sub("#", line)))
+    return re.sub(r" +", " ", re.sub(r"[-=]{3,}", "--", line)).strip()
+
+
 def main() -> int:
     """Write the named pages (default: all), or check all; the exit code of a check says whether one is stale."""
-    names = [word for word in sys.argv[1:] if word != "--check"]
+    words = sys.argv[1:]
+    if words[:1] == ["--readme"]:
+        lines = readme_stale(Path(words[1]).read_text(encoding="utf-8"))
+        for line in lines:
+            print(f"README.md shows what its command does not print: {line}")
+        return 1 if lines else 0
+    names = [word for word in words if not word.startswith("--")]
     pages = [DOCS / name for name in names] or sorted(DOCS.glob("*.md"))
     bad = 0
     for path in pages:
@@ -101,8 +147,8 @@ def main() -> int:
             continue
         place = Path(tempfile.mkdtemp(prefix="atomtrace-docs-")).resolve()
         try:
-            if "--check" in sys.argv[1:]:
-                for command in stale(path, place):
+            if "--check" in words:
+                for command in stale(path, place, quick="--quick" in words):
                     print(f"{path}: the output of `{command}` is stale: python scripts/docs_console.py {path.name}")
                     bad = 1
             else:

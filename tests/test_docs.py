@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -81,17 +82,48 @@ def test_no_page_names_an_option_a_variable_or_a_command_that_does_not_exist(pag
     assert commands <= set(groups[0].choices)
 
 
-@pytest.mark.parametrize("script", ["settings_page.py", "reference_pages.py", "docs_console.py", "kept_runs_pages.py"])
+@pytest.mark.parametrize("script", ["settings_page.py", "reference_pages.py", "kept_runs_pages.py"])
 def test_the_generated_pages_are_up_to_date(script: str) -> None:
     done = subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_pages_show_what_their_commands_print() -> None:
+    # Each launches the simulator's server: minutes on a busy machine are no stale page.
+    words = [sys.executable, str(ROOT / "scripts" / "docs_console.py"), "--check"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_sample_of_the_readme_that_no_run_prints_is_found(tmp_path: Path) -> None:
+    shown = re.search(r"^```\n(\.\.\.\n.*?)^```", TEXTS[ROOT / "README.md"], re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    log = tmp_path / "run.log"
+    words = [sys.executable, str(ROOT / "scripts" / "docs_console.py"), "--readme", str(log)]
+    log.write_text(shown[1].replace("8 ", "12 "), encoding="utf-8")
+    assert subprocess.run(words, capture_output=True, text=True).stdout == ""
+    log.write_text(shown[1].replace("captured", "took"), encoding="utf-8")
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "does not print: atomtrace [DeepSeek-V4-Pro" in done.stdout
+    log.write_text(shown[1].replace("JSON report:", "One more line\nJSON report:"), encoding="utf-8")
+    assert "does not print: JSON report:" in subprocess.run(words, capture_output=True, text=True).stdout
+
+
+def test_the_readmes_spec_is_green_on_the_simulator(pytester: pytest.Pytester) -> None:
+    (text,) = (one for one in BLOCK.findall(TEXTS[ROOT / "README.md"]) if one[0] == "python")
+    pytester.makepyfile(test_sample=text[1])
+    # The case with the longest steps; the other one of the matrix asks the same of a smaller batch.
+    done = pytester.runpytest_subprocess("--atom-backend=sim", "-k", "conc64")
+    done.assert_outcomes(passed=2, deselected=2)
+
+
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     if not all(importlib.util.find_spec(name) for name in ("sphinx", "myst_parser", "furo")):
         pytest.skip("the site needs the extra docs")
-    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-d", str(tmp_path / "doctrees")]
-    done = subprocess.run([*words, str(ROOT / "docs"), str(tmp_path / "site")], capture_output=True, text=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    words = [str(ROOT / "scripts" / "docs"), str(tmp_path / "site")]
+    done = subprocess.run(words, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "tutorial.html" in (tmp_path / "site" / "README.html").read_text()
 
