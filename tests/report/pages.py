@@ -46,6 +46,28 @@ def document(*rows: CaseRow, checks: tuple[CheckRow, ...] = (), **more: Any) -> 
     return ReportDocument("20260101-000000-1-abcd", rows, checks, len(checks), **more)
 
 
+def write_baseline(root: Path, place: Path) -> None:
+    """A baseline of the usual recipe's steps (118 to 122 us) for the capture at `place`."""
+    from pytest_atomtrace.trace.load import load
+    from pytest_atomtrace.verdicts.baseline import Baseline
+    from pytest_atomtrace.verdicts.baseline_place import baseline_path
+    from pytest_atomtrace.verdicts.fingerprint import fingerprint
+    from pytest_atomtrace.verdicts.saved import beside
+    from pytest_atomtrace.verdicts.step_profile import Usage
+    from pytest_atomtrace.verdicts.trace import Trace
+
+    manifest = beside(place, "manifest.json")
+    now = fingerprint(Trace(load(place), case=CASE, directory=place, engine="sim", manifest=manifest))
+    kernels = {name: Usage(4, 40_000.0) for name in ("attention_kernel", "flydsl_moe1_a_t32", "flydsl_moe2_a_t32")}
+    baseline = Baseline(
+        CASE.slug, now.simulated, now.hardware, now.profiler, now.model, {},
+        metrics={"decode.gpu_busy": tuple((ns,) for ns in range(118_000, 123_000, 1_000))}, kernels=kernels,
+    )  # fmt: skip
+    path = baseline_path(root / "baselines", now, CASE.slug)
+    path.parent.mkdir(parents=True)
+    path.write_text(baseline.text())
+
+
 def detailed(plain: ReportDocument, root: Path, **settings: Any) -> ReportDocument:
     return with_details(plain, settings=Settings(**settings), baselines_root=root / "baselines")
 

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.report.gather_steps import MOST_STEPS
-from pytest_atomtrace.trace.load import load
-from pytest_atomtrace.verdicts.baseline import Baseline
-from pytest_atomtrace.verdicts.baseline_place import baseline_path
-from pytest_atomtrace.verdicts.fingerprint import fingerprint
-from pytest_atomtrace.verdicts.step_profile import Usage
-from pytest_atomtrace.verdicts.trace import Trace
-from tests.report.pages import CASE, capture, check, detailed, document, row
+from tests.report.pages import CASE, capture, check, detailed, document, row, write_baseline
 from tests.traces import Recipe
 
 if TYPE_CHECKING:
@@ -151,17 +145,7 @@ def test_a_damaged_manifest_or_trace_is_a_sentence_and_not_an_exception(tmp_path
 
 def test_the_baseline_gives_a_band_a_limit_and_what_changed(tmp_path: Path) -> None:
     place = capture(tmp_path / "1", USUAL, Recipe(times={"flydsl_moe1_a_t32": 5.0}))
-    now = fingerprint(Trace(load(place), case=CASE, directory=place, engine="sim", manifest={"engine": "sim"}))
-    launches = ((118_000,), (119_000,), (120_000,), (121_000,), (122_000,))
-    kernels = {name: Usage(4, 40_000.0) for name in ("attention_kernel", "flydsl_moe1_a_t32", "flydsl_moe2_a_t32")}
-    path = baseline_path(tmp_path / "baselines", now, CASE.slug)
-    path.parent.mkdir(parents=True)
-    path.write_text(
-        Baseline(
-            CASE.slug, now.simulated, now.hardware, now.profiler, now.model, {},
-            metrics={"decode.gpu_busy": launches}, kernels=kernels,
-        ).text()
-    )  # fmt: skip
+    write_baseline(tmp_path, place)
     found = detailed(document(row(place)), tmp_path).details[0].baseline
     assert found is not None
     assert found.problem == ""

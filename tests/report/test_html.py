@@ -21,7 +21,7 @@ from pytest_atomtrace.report.html import render
 from pytest_atomtrace.report.html_data import payload, script_safe
 from pytest_atomtrace.report.html_page import COLOURS, UPLOT_VERSION
 from pytest_atomtrace.trace.families import FAMILIES
-from tests.report.pages import CASE, Page, capture, check, detailed, document, row
+from tests.report.pages import CASE, Page, capture, check, detailed, document, row, write_baseline
 from tests.report.rows import PAYLOADS
 from tests.traces import Recipe
 
@@ -52,6 +52,16 @@ def test_the_page_loads_nothing_and_its_policy_allows_only_its_own_script_and_st
         assert f"{kind}-src 'sha256-{digest}';" in policy
     assert (len(green.styles), len(green.scripts)) == (1, 2)
     assert not [attrs for _, attrs in green.tags if "style" in attrs or any(name.startswith("on") for name in attrs)]
+
+
+@pytest.mark.parametrize(("factor", "says"), [(1.0, "ok"), (5.0, "regression"), (0.1, "improved")])
+def test_a_case_with_a_baseline_says_how_it_compares_whatever_the_answer(
+    tmp_path: Path, factor: float, says: str
+) -> None:
+    place = capture(tmp_path / "1", Recipe(times={"flydsl_moe1_a_t32": factor}))
+    write_baseline(tmp_path, place)
+    page = Page(render(detailed(document(row(place)), tmp_path)))
+    assert any(f"decode.gpu_busy, {says}, limit" in text for text in page.shown)
 
 
 def test_everything_that_can_be_listed_is_there_without_scripts(green: Page) -> None:
