@@ -20,6 +20,8 @@ nitpicky = True
 
 # The slugs that GitHub makes, so that links to sections work in both places.
 myst_heading_anchors = 3
+# Options are typed with two hyphens; a dash in their place cannot be copied.
+smartquotes = False
 myst_enable_extensions: list[str] = []
 
 html_theme = "furo"

@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import importlib
 import inspect
+import itertools
 import json
 import re
 import sys
@@ -90,7 +91,8 @@ def command(parser: argparse.ArgumentParser) -> str:
     """A section: usage, what the command does, its arguments, examples."""
     rows = []
     usage = [parser.prog]
-    for action in parser._actions:
+    # What a command is about comes before how it shows it.
+    for action in sorted(parser._actions, key=lambda one: bool(one.option_strings)):
         if isinstance(action, argparse._HelpAction):
             continue
         name = action.metavar if isinstance(action.metavar, str) else ""
@@ -104,7 +106,7 @@ def command(parser: argparse.ArgumentParser) -> str:
         required = action.required if action.option_strings else action.nargs not in ("?", "*")
         usage.append((shown if required else f"[{shown}]") + more)
     examples = (parser.epilog or "").strip()
-    body = [f"## {parser.prog}", f"```text\n{wrapped(usage)}\n```", plain(parser.description or "")]
+    body = [f"## {parser.prog}", f"```text\n{wrapped(usage)}\n```", prose(parser.description or "")]
     body.append(table(("argument", "meaning"), rows))
     intro, found, lines = examples.partition("examples:\n")
     if intro.strip():
@@ -114,11 +116,18 @@ def command(parser: argparse.ArgumentParser) -> str:
     return "\n\n".join(body)
 
 
+def prose(text: str) -> str:
+    """Paragraphs; an indented line is something to type, and `#` at its start no heading."""
+    blocks = itertools.groupby(text.splitlines(), key=lambda line: line.startswith("  "))
+    parts = [(shown, "\n".join(lines)) for shown, lines in blocks]
+    return "\n\n".join(f"```text\n{part.strip()}\n```" if shown else plain(part).strip() for shown, part in parts)
+
+
 def wrapped(words: Sequence[str]) -> str:
     """Words on lines that a page can show."""
     lines = [words[0]]
     for word in words[1:]:
-        if len(lines[-1]) + len(word) > WIDTH - 20:
+        if len(lines[-1]) + len(word) > WIDTH - 30:
             lines.append("   ")
         lines[-1] += f" {word}"
     return "\n".join(lines)

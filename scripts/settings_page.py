@@ -25,14 +25,13 @@ def page() -> str:
         "place to run too. A wrong value is a usage error (exit 4). What is wrong in environment variables, a name",
         "that is no setting included, counts only once the run has a test with a case: variables are set for whole",
         "machines.",
-        "",
-        "| option | ini | environment | default | scope | meaning |",
-        "|---|---|---|---|---|---|",
     ]
+    # A section each: a table of six columns hides its last one, the meaning, on every screen.
     for row in rows():
-        choices = f" ({', '.join(row.choices)})" if row.choices else ""
-        cells = (f"`{row.option}`", f"`{row.ini}`", f"`{row.env}`", row.shown_default, row.scope, row.help + choices)
-        lines.append(f"| {' | '.join(cells)} |")
+        meaning = f"{row.help[:1].upper()}{row.help[1:]}."
+        facts = [f"ini `{row.ini}`", f"environment `{row.env}`", f"default: {row.shown_default}", f"scope: {row.scope}"]
+        facts[2:2] = [f"one of {', '.join(f'`{word}`' for word in row.choices)}"] * bool(row.choices)
+        lines += ["", f"## `{row.option}`", "", meaning, "", f"{'; '.join(facts)}"]
     return "\n".join(lines) + "\n"
 
 

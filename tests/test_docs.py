@@ -125,7 +125,11 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     words = [str(ROOT / "scripts" / "docs"), str(tmp_path / "site")]
     done = subprocess.run(words, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "tutorial.html" in (tmp_path / "site" / "README.html").read_text()
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "site").glob("*.html")}
+    assert "tutorial.html" in pages["README"]
+    for page in PAGES[1:]:
+        assert pages[page.stem].count("<h1>") == 1, f"{page.name}: a comment in an example became a title"
+        assert "\N{EN DASH}atom" not in pages[page.stem], f"{page.name}: an option cannot be copied"
 
 
 def test_options_are_shown_with_their_value_attached() -> None:
