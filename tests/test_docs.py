@@ -18,6 +18,7 @@ from pytest_atomtrace.cli import main
 from pytest_atomtrace.cli.arguments import _build
 from pytest_atomtrace.settings import rows
 from pytest_atomtrace.simulator.controls import PREFIX, TABLE
+from pytest_atomtrace.trace.finding import TITLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,6 +65,11 @@ def test_every_link_leads_to_a_file_and_a_section(page: Path) -> None:
         file = (page.parent / target).resolve() if target else page
         assert file.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(file), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_table_of_health_codes_is_complete() -> None:
+    rows = re.findall(r"^\| (H\d\d) ([\w-]+) \|", TEXTS[ROOT / "docs" / "traces.md"], re.MULTILINE)
+    assert dict(rows) == TITLES
 
 
 def test_every_page_is_in_the_index() -> None:
