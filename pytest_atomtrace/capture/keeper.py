@@ -41,10 +41,10 @@ from typing import TYPE_CHECKING
 from pytest_atomtrace.capture.clock import SYSTEM_CLOCK
 from pytest_atomtrace.capture.gpus import GpuSite, read_topology
 from pytest_atomtrace.capture.identity import Identity
+from pytest_atomtrace.capture.keeper_helper import Helper, WrittenFiles
 from pytest_atomtrace.capture.ladder import Ladder
 from pytest_atomtrace.capture.locks import LockSet, read_holder
 from pytest_atomtrace.capture.process import become_subreaper, spawn_server
-from pytest_atomtrace.capture.redact import Redactor
 from pytest_atomtrace.capture.vram import VramGuard
 from pytest_atomtrace.errors import AtomTraceError
 from pytest_atomtrace.settings import environment
@@ -56,8 +56,6 @@ __all__ = ["Keeper", "main"]
 
 _TICK_S = 0.5
 _MEMORY_POLL_S = 0.1
-# A benchmark client that was told to terminate has nothing to put in order.
-_HELPER_S = 2.0
 # Patience with SIGINT when nobody waits for the server any more.
 _HURRY_S = 2.0
 _STDIN = 0
@@ -73,12 +71,11 @@ class Keeper:
         self._memory_timeout_s = 0.0
         self._server: Identity | None = None
         self._returncode: int | None = None
-        self._helper: Identity | None = None
-        self._helper_code: int | None = None
+        self._helper = Helper(self._reap)
         self._buffer = b""
         self._orphaned = False
         self._leaving = False
-        self._started: list[tuple[Path, list[str], dict[str, str]]] = []
+        self._written = WrittenFiles()
         self._watched = watched
         self._clock = SYSTEM_CLOCK
         self._wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -103,14 +100,14 @@ class Keeper:
                 self._reap()
                 self._serve_lines()
         finally:  # whatever went wrong above: no exit before the server's
-            self._stop_helper()
+            self._helper.stop()
             leftover = self._stop(_HURRY_S)
             if leftover:
                 sys.stderr.write(f"processes outlived SIGKILL: {leftover}\n")
             self._outwait_memory()
             if self._lock is not None:
                 self._lock.release()
-            self._redact_files()
+            self._written.redact()
         return 1 if leftover else 0
 
     def _on_terminate(self, *_: object) -> None:
@@ -202,19 +199,6 @@ class Keeper:
             sys.stderr.write(f"after {self._memory_timeout_s:g} s, {excess}\n")
         guard.settle()
 
-    def _redact_files(self) -> None:
-        """Blank secrets out of what servers and clients wrote into their directories: logs repeat variables.
-
-        Only once they have ended, since a file that is being written cannot be replaced, and after the lease is free,
-        since nobody needs to wait for it.
-        """
-        for directory in dict.fromkeys(directory for directory, _, _ in self._started):
-            redactors = [Redactor(env, argv) for place, argv, env in self._started if place == directory]
-            with contextlib.suppress(OSError):
-                for path in directory.iterdir():
-                    if path.is_file() and not path.is_symlink():
-                        _redact_file(path, redactors)
-
     def _launch(self, request: dict[str, object]) -> dict[str, object]:
         if self._lock is None or not self._lock.held:
             return {"error": "no server is started without the lease"}
@@ -225,8 +209,9 @@ class Keeper:
             return {"error": "launch needs argv (a list) and env (an object)"}
         if self._guard is not None:
             self._guard.launching()
-        self._started.append((Path(str(request["cwd"])), argv, env))
-        process = spawn_server(argv, env=env, cwd=Path(str(request["cwd"])), log=Path(str(request["log"])))
+        cwd = Path(str(request["cwd"]))
+        self._written.add(cwd, argv, env)
+        process = spawn_server(argv, env=env, cwd=cwd, log=Path(str(request["log"])))
         # The pid is ours to reap (waitpid below), so Popen must not: it would find no such child.
         process.returncode = 0
         self._returncode = None
@@ -242,48 +227,26 @@ class Keeper:
     def _start_helper(self, request: dict[str, object]) -> dict[str, object]:
         if self._lock is None or not self._lock.held:
             return {"error": "nothing is started without the lease"}
-        if self._helper is not None and self._helper_runs():
+        if self._helper.pid is not None:
             return {"error": f"a helper (pid {self._helper.pid}) is running already"}
         argv, env = request["argv"], request["env"]
         if not isinstance(argv, list) or not isinstance(env, dict):
             return {"error": "start needs argv (a list) and env (an object)"}
-        self._started.append((Path(str(request["cwd"])), argv, env))
-        process = spawn_server(argv, env=env, cwd=Path(str(request["cwd"])), log=Path(str(request["log"])))
-        process.returncode = 0  # ours to reap, as the server
-        self._helper_code = None
-        self._helper = Identity.of(process.pid) or Identity(process.pid, 0)
-        return {"pid": self._helper.pid}
+        cwd = Path(str(request["cwd"]))
+        self._written.add(cwd, argv, env)
+        return {"pid": self._helper.start(argv, env=env, cwd=cwd, log=Path(str(request["log"])))}
 
     def _ask_helper(self, _: dict[str, object]) -> dict[str, object]:
         self._reap()
-        return {"returncode": self._helper_code}
+        return {"returncode": self._helper.returncode}
 
     def _end_helper(self, _: dict[str, object]) -> dict[str, object]:
-        self._stop_helper()
-        return {"returncode": self._helper_code}
-
-    def _stop_helper(self) -> None:
-        """End the helper and what it started; its session is its process group, and it is not reaped yet."""
-        self._reap()
-        if self._helper is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if not self._helper_runs():
-                break
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._helper.pid, number)
-            deadline = self._clock.monotonic_s() + _HELPER_S
-            while self._helper_runs() and self._clock.monotonic_s() < deadline:
-                self._clock.sleep_s(0.02)
-                self._reap()
-        self._helper = None
-
-    def _helper_runs(self) -> bool:
-        return self._helper is not None and self._helper_code is None
+        self._helper.stop()
+        return {"returncode": self._helper.returncode}
 
     def _stop_on_request(self, request: dict[str, object]) -> dict[str, object]:
         start = self._clock.monotonic_s()
-        self._stop_helper()
+        self._helper.stop()
         leftover = self._stop(float(str(request["patience_s"])))
         seconds = self._clock.monotonic_s() - start
         return {"returncode": self._returncode, "leftover": leftover, "seconds": seconds}
@@ -321,18 +284,7 @@ class Keeper:
                 return
             if self._server is not None and pid == self._server.pid:
                 self._returncode = os.waitstatus_to_exitcode(status)
-            if self._helper is not None and pid == self._helper.pid:
-                self._helper_code = os.waitstatus_to_exitcode(status)
-
-
-def _redact_file(path: Path, redactors: list[Redactor]) -> None:
-    data = clean = path.read_bytes()
-    for redactor in redactors:
-        clean = redactor.data(clean)
-    if clean != data:
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_bytes(clean)
-        partial.replace(path)
+            self._helper.ended(pid, status)
 
 
 def main(argv: list[str]) -> int:
