@@ -120,6 +120,6 @@ def atom_trace(request: pytest.FixtureRequest, atom_case: Case) -> Trace:
 @pytest.fixture
 def atom_bench(atom_trace: Trace) -> Bench:
     """What the client saw of `atom_case` without the profiler: needs ``--atom-bench=on``."""
-    from pytest_atomtrace.plugin.captures import honest_bench
+    from pytest_atomtrace.verdicts.bench import honest_bench
 
     return honest_bench(atom_trace)

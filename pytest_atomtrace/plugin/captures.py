@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace.errors import InconclusiveError, InfraError
+from pytest_atomtrace.errors import InfraError
 from pytest_atomtrace.plugin.launches import ItemLaunches
 from pytest_atomtrace.plugin.places import asked_at
 from pytest_atomtrace.plugin.state import CASE, RECORD, STATE, ItemRecord, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import FrameType
 
     from pytest_atomtrace.capture.locks import SharedHold
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.plugin.recording_plan import RecordingPlan
     from pytest_atomtrace.trace.data import TraceData
-    from pytest_atomtrace.verdicts.bench import Bench
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
     from pytest_atomtrace.verdicts.trace import Trace
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["Captures", "captures_of", "honest_bench"]
+__all__ = ["Captures", "captures_of"]
 
 # A rank of a long window is some 40 MB of columns; a session with many cases must not keep them all.
 TRACES_KEPT = 2
@@ -323,43 +323,14 @@ class Captures:
             self.say(f"atomtrace {text}")
 
     def _replayed(self, case: Case) -> Capture:
-        from pytest_atomtrace.capture.broken_replay import refuse_broken
         from pytest_atomtrace.capture.keeping import run_of
-        from pytest_atomtrace.capture.replay import explain_missing, find_capture, list_captures
+        from pytest_atomtrace.plugin.replaying import replayed_capture
 
-        directory = Path(self._state.settings.replay)
-        if not directory.exists():
-            raise InfraError(f"--atom-replay: {directory} does not exist")
-        refuse_broken(directory, case)
-        capture = find_capture(directory, case)
-        if capture is None:
-            reason = f"--atom-replay: {explain_missing(directory, case)}"
-            if not list_captures(directory):  # a replay that has nothing at all proves nothing about any case
-                raise InfraError(reason)
-            if self._state.settings.require_gpu:
-                raise InfraError(f"--atom-require-gpu: {reason}")
-            pytest.skip(reason)
+        capture = replayed_capture(self._state.settings, case)
         run = run_of(capture.directory)
         if run is not None:
             self._protect(run, reading=True)
         return capture
-
-
-def honest_bench(trace: Trace) -> Bench:
-    """The workload's figures of the pass without the profiler.
-
-    Raises:
-        InconclusiveError: the capture has none.
-
-    """
-    from pytest_atomtrace.verdicts.bench import bench_of
-
-    bench = bench_of(trace.bench)
-    if bench is None or bench.profiled:
-        raise InconclusiveError(
-            "atom_bench: the capture has no pass without the profiler. Take it with --atom-bench=on."
-        )
-    return bench
 
 
 CAPTURES: pytest.StashKey[Captures] = pytest.StashKey()

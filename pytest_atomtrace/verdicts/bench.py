@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-__all__ = ["Bench", "Spread", "bench_of"]
+from pytest_atomtrace.errors import InconclusiveError
+
+if TYPE_CHECKING:
+    from pytest_atomtrace.verdicts.view import TraceView
+
+__all__ = ["Bench", "Spread", "bench_of", "honest_bench"]
 
 
 @dataclass(frozen=True)
@@ -92,3 +98,18 @@ def _number(value: object) -> float | None:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def honest_bench(trace: TraceView) -> Bench:
+    """The workload's figures of the pass without the profiler.
+
+    Raises:
+        InconclusiveError: the capture has none.
+
+    """
+    bench = bench_of(trace.bench)
+    if bench is None or bench.profiled:
+        raise InconclusiveError(
+            "atom_bench: the capture has no pass without the profiler. Take it with --atom-bench=on."
+        )
+    return bench

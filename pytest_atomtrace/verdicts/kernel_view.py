@@ -13,6 +13,7 @@ from pytest_atomtrace.trace.labels import KINDS
 from pytest_atomtrace.trace.names import Pattern, base_name
 from pytest_atomtrace.verdicts.kernels import kernel_table
 from pytest_atomtrace.verdicts.step_grid import ITERATION_PHASES, counted_steps, iteration_grid, step_grid
+from pytest_atomtrace.verdicts.suggestions import nearest_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ def view_kernels(
         whole_ns = kernel_table(ranks, pattern=None, phases=phases, layer=layer).total_ns
     if of_family is not None:
         lines = tuple(line for line in lines if line.family == of_family)
-    near = () if lines or match is None else _nearest(trace, ranks, match, of_family)
+    near = () if lines or match is None else _nearest(ranks, match, of_family)
     return KernelView(
         source=str(trace.directory),
         simulated=trace.simulated,
@@ -132,9 +133,9 @@ def _parsed(match: str | None) -> tuple[Pattern | None, str | None]:
         raise ConfigError(str(error), "--match") from None
 
 
-def _nearest(trace: Trace, ranks: Sequence[RankData], match: str, of_family: str | None) -> tuple[str, ...]:
+def _nearest(ranks: Sequence[RankData], match: str, of_family: str | None) -> tuple[str, ...]:
     if of_family is None:
-        return tuple(trace.nearest_names(match, ranks))
+        return tuple(nearest_names(match, ranks))
     rows = kernel_table(ranks, pattern=None, phases=None, layer="kernel")
     return tuple(dict.fromkeys(f"{_FAMILY}{row.family}" for row in rows))[:6]
 

@@ -12,6 +12,7 @@ from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.occurrences import Occurrences, occurrences, steps_calling
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.question import Question
+from pytest_atomtrace.verdicts.suggestions import nearest_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,7 +118,7 @@ def _nowhere(trace: TraceView, question: Question, ranks: Sequence[RankData], se
         ("launches", launched_by(ranks[0], question.name) if reason else ""),
     ]
     if not elsewhere:
-        rows.append(("nearest", trace.nearest_names(question.name, ranks)))
+        rows.append(("nearest", nearest_names(question.name, ranks)))
     rows += trace.footer(question.name, None)
     return Verdict(check, Outcome.FAIL, sentence, block(rows), facts={"calls": 0, "ranks": len(ranks)})
 

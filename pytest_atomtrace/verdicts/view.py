@@ -12,7 +12,7 @@ from pytest_atomtrace.errors import ConfigError, NoStepsError, UnhealthyTraceErr
 from pytest_atomtrace.settings import Settings
 from pytest_atomtrace.trace.data import PHASES, RankData, Step, TraceData
 from pytest_atomtrace.trace.labels import KINDS
-from pytest_atomtrace.trace.names import Pattern, nearest, short_name
+from pytest_atomtrace.trace.names import Pattern
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.verdicts.capture_findings import capture_findings
 from pytest_atomtrace.verdicts.contention import batch_findings
@@ -21,6 +21,7 @@ from pytest_atomtrace.verdicts.kernels import KernelTable, kernel_table
 from pytest_atomtrace.verdicts.missing_steps import no_steps_hint
 from pytest_atomtrace.verdicts.occurrences import matching_ids
 from pytest_atomtrace.verdicts.question import parse_pattern
+from pytest_atomtrace.verdicts.rank_trace import RankTrace
 from pytest_atomtrace.verdicts.saved import accepted_length
 from pytest_atomtrace.verdicts.steps import Steps
 
@@ -40,36 +41,6 @@ COMBINED = {"iteration": ("decode", "sample", "draft")}
 ANY_LABELLED = "labelled"
 # Kinds whose few steps are all counted: a prefill phase seldom has runs of equal steps, and a count needs none.
 RUNS = ("decode", "eager_decode", "draft")
-
-
-class RankTrace:
-    """One rank of a trace."""
-
-    def __init__(self, trace: TraceView, data: RankData) -> None:
-        self._trace = trace
-        self._data = data
-
-    @property
-    def name(self) -> str:
-        """The rank's directory name: ``rank_0``, ``dp0_tp1``, ``pp1_rank_0``."""
-        return self._data.name
-
-    @property
-    def path(self) -> Path:
-        """The trace file."""
-        return self._data.path
-
-    def steps(self, kind: str) -> Steps:
-        """Steps of one kind on this rank."""
-        return self._trace.steps(kind).rank(self.name)
-
-    def kernels(self, pattern: str | None = None, *, during: str | None = None) -> KernelTable:
-        """GPU activities of this rank by name."""
-        parsed = parse_pattern(pattern) if pattern is not None else None
-        return kernel_table([self._data], pattern=parsed, phases=self._trace.phases_of(during), layer=None)
-
-    def __repr__(self) -> str:
-        return f"<RankTrace {self.name}: {len(self._data.steps)} steps, {len(self._data.name_id):,} GPU activities>"
 
 
 class TraceView:
@@ -300,21 +271,6 @@ class TraceView:
         """What weakens a count per step: graph launches with no reference to compare their kernels with."""
         return tuple(f.text for f in self.data.findings if f.code == "H05" and not f.fatal)
 
-    def nearest_names(self, name: str, ranks: Sequence[RankData]) -> list[str]:
-        """Nearest names with layer, phases and calls, for "not found" texts."""
-        table = kernel_table(ranks, pattern=None, phases=None, layer="kernel")
-        by_name = {row.name: row for row in table}
-        ops = {op: counts for rank in ranks for op, counts in rank.op_counts.items()}
-        lines = []
-        for close in nearest(name, [*by_name, *ops]):
-            if close in by_name:
-                row = by_name[close]
-                phases = ", ".join(f"{phase} {n:,}" for phase, n in row.by_phase.items())
-                lines.append(f"{short_name(close, 80)}  (kernel: {phases})")
-            else:
-                phases = ", ".join(f"{phase} {n:,}" for phase, n in ops[close].items())
-                lines.append(f"{close}  (op: {phases})")
-        return lines
 
     def first_step_with(self, rank: RankData, pattern: Pattern) -> Step | None:
         """The step in which a kernel first appears, None where it is in none."""
