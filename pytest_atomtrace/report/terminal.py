@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.report.document import shown_engine
 from pytest_atomtrace.units import format_duration, format_seconds
 from pytest_atomtrace.verdicts.evidence import count_of, near_path, shown_engine
 

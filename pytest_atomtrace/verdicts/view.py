@@ -12,7 +12,6 @@ from pytest_atomtrace.errors import ConfigError, NoStepsError, UnhealthyTraceErr
 from pytest_atomtrace.settings import Settings
 from pytest_atomtrace.trace.data import PHASES, RankData, Step, TraceData
 from pytest_atomtrace.trace.labels import KINDS
-from pytest_atomtrace.trace.names import Pattern
 from pytest_atomtrace.trace.steady import steady_steps
 from pytest_atomtrace.verdicts.capture_findings import capture_findings
 from pytest_atomtrace.verdicts.contention import batch_findings
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.trace.finding import Finding
+    from pytest_atomtrace.trace.names import Pattern
     from pytest_atomtrace.verdicts.launches import Launches
     from pytest_atomtrace.verdicts.outcome import Recorder, Verdict
 
@@ -270,7 +270,6 @@ class TraceView:
     def count_notes(self) -> tuple[str, ...]:
         """What weakens a count per step: graph launches with no reference to compare their kernels with."""
         return tuple(f.text for f in self.data.findings if f.code == "H05" and not f.fatal)
-
 
     def first_step_with(self, rank: RankData, pattern: Pattern) -> Step | None:
         """The step in which a kernel first appears, None where it is in none."""
