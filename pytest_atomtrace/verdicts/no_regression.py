@@ -106,7 +106,8 @@ def no_regression(
             return recorded
     baseline = _baseline(trace, launches)
     if not times:
-        return counts_verdict(trace, check, baseline, profile_steps(trace, "decode"))
+        profile = profile_steps(trace, "decode")
+        return counts_verdict(trace, check, baseline, profile, accept=launches.command("all"))
     anchor = read_anchor(anchor_path(launches.baselines, now, slug), slug, now, launches.command("all"))
     judged = _judge(trace, launches, baseline, asked, rule, anchor=anchor)
     return _verdict(trace, launches, check, judged, counted=COUNTS in asked)
@@ -295,7 +296,8 @@ def _verdict(trace: TraceView, launches: Launches, check: str, judged: Judged, *
         facts["no_drift"] = judged.anchor.reason
     failing = judged.failing
     if not failing and counted:
-        counts = counts_verdict(trace, check, judged.baseline, judged.figures.profile)
+        profile, accept = judged.figures.profile, launches.command("all")
+        counts = counts_verdict(trace, check, judged.baseline, profile, accept=accept)
         if counts.outcome is not Outcome.PASS:
             return counts
     if not failing and not judged.drifted:

@@ -38,6 +38,7 @@ __all__ = [
 
 _SHOWN = 6
 _FINDINGS = 4
+_DIFFERING = 12
 _WORDS = {
     STEP: "a decode step",
     "decode.iteration": "a decode iteration",
@@ -187,7 +188,7 @@ def count_differences(baseline: Mapping[str, Usage], now: Mapping[str, Usage]) -
     return found
 
 
-def counts_verdict(trace: TraceView, check: str, baseline: Baseline, profile: StepProfile) -> Verdict:
+def counts_verdict(trace: TraceView, check: str, baseline: Baseline, profile: StepProfile, *, accept: str) -> Verdict:
     """Calls per step must be those of the baseline, exactly."""
     differing = count_differences(baseline.kernels, profile.usage())
     if not differing:
@@ -197,5 +198,8 @@ def counts_verdict(trace: TraceView, check: str, baseline: Baseline, profile: St
         sentence = f"A decode step makes the baseline's {calls:,} kernel calls {where}."
         return Verdict(check, Outcome.PASS, sentence, facts={"calls": calls})
     sentence = f"The kernels of a decode step are not those of its baseline: {differing[0]}."
-    lines = block([("differs", differing[:12]), *trace.footer(None, "decode")])
+    more = [f"and {len(differing) - _DIFFERING} more"] if len(differing) > _DIFFERING else []
+    differs = [*differing[:_DIFFERING], *more]
+    rows = [("differs", differs), ("accept", f"if it is meant: {accept}"), *trace.footer(None, "decode")]
+    lines = block(rows)
     return Verdict(check, Outcome.FAIL, sentence, lines, facts={"differences": len(differing)})

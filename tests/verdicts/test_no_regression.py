@@ -429,8 +429,9 @@ def test_counts_are_exact_and_need_one_launch(tmp_path: Path, monkeypatch: pytes
     assert bench.asked == [1]
     bench.trace(slower(3.0)).assert_no_regression(metrics=["counts"])
     other = dataclasses.replace(USUAL, renamed={"flydsl_moe1_a_t32": "moe_fallback"})
-    with pytest.raises(AssertionError, match="moe_fallback is new"):
+    with pytest.raises(AssertionError, match="moe_fallback is new") as caught:
         bench.trace(other).assert_no_regression(metrics=["counts"])
+    assert "\n  accept    if it is meant: pytest test_it.py --atom-update-baselines=all\n" in str(caught.value)
     assert bench.verdicts[-1].outcome is Outcome.FAIL
 
 
