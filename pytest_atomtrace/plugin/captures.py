@@ -192,6 +192,11 @@ class Captures:
         return self._state.worker
 
     @property
+    def run_place(self) -> Path:
+        """Where the run's directory is, or would be if nobody has made it yet."""
+        return self._state.output / "runs" / self._state.run_id
+
+    @property
     def run_directory(self) -> Path:
         """The run's directory, which all of its workers share; made now if nobody has."""
         from pytest_atomtrace.plugin.runs import prepare_run_directory

@@ -64,7 +64,7 @@ def _given_options(config: pytest.Config) -> list[str]:
 
 
 def _read_recorded(place: Path) -> RecordedBy | None:
-    facts = read_json(place.with_name(f"{place.name}.json"))
+    facts = read_json(place)
     return RecordedBy(str(facts.get("who")), times=bool(facts.get("times"))) if facts is not None else None
 
 
@@ -131,11 +131,12 @@ class ItemLaunches:
     @contextlib.contextmanager
     def recording(self) -> Iterator[RecordedBy | None]:
         """Hold the case's recording; workers that meet here wait for each other, as long as one of them lives."""
-        place = self._captures.run_directory / f"recording-{self._case.slug}"
+        name = f"recording-{self._case.slug}"
+        place = self._captures.run_place / f"{name}.json"
         if self._captures.worker == "main":
             yield _read_recorded(place)
             return
-        lock = HostLock(place.with_name(f"{place.name}.lock"))
+        lock = HostLock(self._captures.run_directory / f"{name}.lock")
         with self._captures.one_interrupt():
             self._wait_for(lock)
         try:

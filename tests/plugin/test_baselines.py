@@ -204,9 +204,11 @@ def test_a_damaged_baseline_is_an_error_that_names_file_field_and_value(recorded
 
 
 def test_an_unchanged_replay_passes(recorded: pytest.Pytester) -> None:
-    result = run(recorded, recorded.path / "good")
-    result.assert_outcomes(passed=1)
-    result.stdout.no_fnmatch_line("*no HTML report*")
+    run(recorded, recorded.path / "good", "--atom-html=report.html").assert_outcomes(passed=1)
+    assert "against baseline" in (recorded.path / "report.html").read_text()
+    runs = list(recorded.path.glob(".atomtrace/runs/*"))
+    run(recorded, recorded.path / "good", "--atom-update-baselines=missing").assert_outcomes(passed=1)
+    assert list(recorded.path.glob(".atomtrace/runs/*")) == runs, "what records nothing leaves nothing"
 
 
 def test_a_slow_replay_fails_as_a_regression_that_is_not_confirmed(recorded: pytest.Pytester) -> None:
