@@ -106,7 +106,8 @@ class ItemLaunches:
 
     def command(self, mode: str) -> str:
         """How to record, good to paste where pytest was started: the item by its id, with this run's options."""
-        return _joined([_pasted_id(self._item), *_given_options(self._item.config), f"{_UPDATE}={mode}"])
+        item = self._captures.plan.recorder_of(self._item)
+        return _joined([_pasted_id(item), *_given_options(self._item.config), f"{_UPDATE}={mode}"])
 
     @property
     def lasting_command(self) -> str:

@@ -61,7 +61,10 @@ class RecordingPlan:
             spec, slug = item.nodeid.partition("::")[0], item.stash[CASE].slug
             self._specs[slug] = min(spec, self._specs.get(slug, spec))
         self._missing = {case.slug for case in self._cases if not self._files(case)}
-        timed = {item.stash[CASE].slug for item in asking if asks_for_times(item)}
+        timing = [item for item in asking if asks_for_times(item)]
+        self._timing = {item.nodeid for item in timing}
+        self._first_timing = {item.stash[CASE].slug: item for item in reversed(timing)}
+        timed = set(self._first_timing)
         # What a baseline has it keeps: recording for one check of counts must not take the times of another.
         if mode == "all":
             timed |= {case.slug for case in self._cases if self._has_times(case)}
@@ -83,6 +86,12 @@ class RecordingPlan:
     def times_wanted(self, case: Case) -> bool:
         """Whether a baseline of this case is to have times: some item compares them, or the file has them."""
         return case.slug in self._timed
+
+    def recorder_of(self, item: pytest.Item) -> pytest.Item:
+        """The item that a command is to name: recording for a check of counts alone must not leave out the times that
+        another check of the run compares.
+        """
+        return item if item.nodeid in self._timing else self._first_timing.get(item.stash[CASE].slug, item)
 
     def spec_of(self, case: Case) -> str:
         """The spec that compares the case; of several always the same one, whichever check records. "" for none."""

@@ -190,6 +190,19 @@ def test_the_command_in_the_file_records_it_anew_to_the_same_bytes(recorded: pyt
     assert baselines(recorded) == before
 
 
+def test_the_command_for_a_check_of_counts_records_the_times_that_another_check_compares(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(test_spec=BOTH)
+    saved = save(pytester.path / "good", *[USUAL] * 5)
+    result = run(pytester, saved)
+    result.assert_outcomes(errors=2)
+    (said,) = {line.partition("Record one with: ")[2] for line in result.outlines if "Record one with: " in line}
+    assert "::test_speed[" in said
+    pasted(pytester, said).assert_outcomes(passed=1)
+    run(pytester, saved).assert_outcomes(passed=2)
+
+
 def test_a_damaged_baseline_is_an_error_that_names_file_field_and_value(recorded: pytest.Pytester) -> None:
     (path,) = recorded.path.glob("perf_specs/baselines/gpu/m-tp2-*conc64.json")
     data = json.loads(path.read_text())
