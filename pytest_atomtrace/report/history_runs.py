@@ -216,4 +216,4 @@ def _recorded(report: SavedReport | None, slug: str) -> str:
     checks = report.checks if report is not None else ()
     notes = [note for check in checks if check.case == slug for note in check.notes]
     note = next((note for note in notes if note.startswith("baseline recorded")), "")
-    return note.partition(";")[0].rpartition("(")[2].rstrip(")")
+    return note.rpartition(";")[0].rpartition("(")[2].rstrip(")")

@@ -91,8 +91,6 @@ def no_regression(
 
     """
     asked = _asked(trace, metrics)
-    if asked == (COUNTS,) and tolerance is not None:
-        raise ConfigError(f"counts are exact: there is nothing that tolerance={tolerance!r} could be applied to")
     rule = Rule(tolerance=parse_share(tolerance or trace.settings.tolerance, where="tolerance"))
     times = asked != (COUNTS,)
     trace.require("times" if times else "steps")

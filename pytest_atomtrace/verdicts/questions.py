@@ -56,8 +56,6 @@ def _check(method: str, first: str | tuple[str, ...] | None, arguments: Mapping[
         parse_limits(arguments)
     elif method == "assert_no_regression":
         _check_metrics(arguments.get("metrics"))
-        if arguments.get("metrics") == ["counts"] and arguments.get("tolerance") is not None:
-            raise ConfigError("counts are exact: there is nothing that a tolerance could be applied to")
     elif method == "assert_ranks_agree" and arguments.get("counts") is False and arguments.get("skew") is None:
         raise ConfigError("nothing is asked: counts: true, or skew: 5 %")
 

@@ -174,8 +174,9 @@ def test_an_update_after_the_last_run_is_told_with_it(tmp_path: Path, history: C
     assert point["band"]["middle"] == 120_000
 
 
-def test_a_run_that_recorded_a_baseline_says_so(tmp_path: Path, history: Callable[..., Seen]) -> None:
-    note = "baseline recorded, and its anchor: perf_specs/x.json (5 launches, 15 windows); review and commit it"
+@pytest.mark.parametrize("anew", ["", " anew (the old one was of other hardware: a was 1 and is 2; b was 3 and is 4)"])
+def test_a_run_that_recorded_a_baseline_says_so(tmp_path: Path, history: Callable[..., Seen], anew: str) -> None:
+    note = f"baseline recorded, and its anchor{anew}: perf_specs/x.json (5 launches, 15 windows); review and commit it"
     KeptRun(3, report={"checks": [check("pass", notes=(note,))]}).write(tmp_path)
     (point,) = history("Some-Model", "--json").points
     assert point["marks"] == [{"kind": "baseline", "text": "this run recorded it (5 launches, 15 windows)"}]

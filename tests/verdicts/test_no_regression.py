@@ -456,7 +456,6 @@ def test_a_metric_can_be_chosen(bench: Bench) -> None:
         ({"metrics": ["decode.gpu_bussy"]}, r"did you mean 'decode\.gpu_busy'"),
         ({"metrics": []}, "metrics must be a list"),
         ({"tolerance": "5"}, "is not a share"),
-        ({"metrics": ["counts"], "tolerance": "5 %"}, "counts are exact"),
     ],
 )
 def test_a_wrong_question_is_refused(bench: Bench, arguments: dict[str, object], said: str) -> None:
