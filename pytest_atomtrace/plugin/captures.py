@@ -163,7 +163,8 @@ class Captures:
             self._obtain(item, case)
         else:
             # A recording needs the same launches for every case that is recorded; to confirm one needs its own.
-            needed = [case, *self.plan.partners(self._machine(case))]
+            recording = bool(self._state.settings.update_baselines)
+            needed = [case, *(self.plan.partners(self._machine(case)) if recording else [])]
             self._open().obtain(case, needed=list(dict.fromkeys(needed)), test_id=item.nodeid, launch=launch)
         return self._open().windows(case, launch=launch)
 
@@ -206,16 +207,9 @@ class Captures:
     @cached_property
     def plan(self) -> RecordingPlan:
         """What the run's items ask of baselines."""
-        from pytest_atomtrace.capture.gpus import read_topology
-        from pytest_atomtrace.plugin.recording_plan import Machine, RecordingPlan
+        from pytest_atomtrace.plugin.recording_plan import plan_of
 
-        session, settings = self._pytest_session, self._state.settings
-        root = session.config.rootpath / settings.baselines
-        machine = Machine(simulated=None if settings.backend == "replay" else settings.backend == "sim")
-        gpus = read_topology(settings.machine).gpus if settings.backend in ("auto", "atom") else ()
-        if gpus:
-            machine = machine._replace(gfx=gpus[0].gfx, pci_device_id=f"0x{gpus[0].device_id:04x}")
-        return RecordingPlan(session.items, settings.update_baselines, root, machine)
+        return plan_of(self._pytest_session, self._state.settings)
 
     def _machine(self, case: Case) -> Fingerprint:
         """The machine that the case was captured on, which is that of all other cases of this run."""

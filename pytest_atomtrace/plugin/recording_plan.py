@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_atomtrace.capture.gpus import read_topology
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.plugin.asked_baselines import asks_for_baseline, asks_for_times
 from pytest_atomtrace.plugin.state import CASE
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.settings import Settings
     from pytest_atomtrace.verdicts.fingerprint import Fingerprint
 
-__all__ = ["Machine", "RecordingPlan"]
+__all__ = ["Machine", "RecordingPlan", "plan_of"]
 
 
 class Machine(NamedTuple):
@@ -41,6 +43,17 @@ class Machine(NamedTuple):
         if simulated or not self.gfx:
             return True
         return path.parent.name == self.gfx and hardware_in(path).get("pci_device_id") in (None, self.pci_device_id)
+
+
+def plan_of(session: pytest.Session, settings: Settings) -> RecordingPlan:
+    """The plan of a run, with what the kernel shows of this machine where real GPUs are to be used."""
+    machine = Machine(simulated=None if settings.backend == "replay" else settings.backend == "sim")
+    gpus = read_topology(settings.machine).gpus if settings.backend in ("auto", "atom") else ()
+    if gpus:
+        machine = machine._replace(gfx=gpus[0].gfx, pci_device_id=f"0x{gpus[0].device_id:04x}")
+    return RecordingPlan(
+        session.items, settings.update_baselines, session.config.rootpath / settings.baselines, machine
+    )
 
 
 class RecordingPlan:

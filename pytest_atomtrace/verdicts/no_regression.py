@@ -16,7 +16,7 @@ from pytest_atomtrace.verdicts.evidence import near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.health_view import DISTURBING
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
-from pytest_atomtrace.verdicts.recording import record
+from pytest_atomtrace.verdicts.recording import record_once
 from pytest_atomtrace.verdicts.regression import STEP_GROUP, Figures, Result, Rule, confirmed, judge
 from pytest_atomtrace.verdicts.regression_notes import comparison_notes
 from pytest_atomtrace.verdicts.regression_text import (
@@ -99,7 +99,7 @@ def no_regression(
     now = fingerprint(trace)
     slug = trace.case.slug if trace.case is not None else ""
     if trace.settings.update_baselines:
-        recorded = _recorded(trace, launches, check, times=times)
+        recorded = record_once(trace, launches, check, times=times)
         if recorded is not None:
             return recorded
     baseline = _baseline(trace, launches)
@@ -109,26 +109,6 @@ def no_regression(
     anchor = read_anchor(anchor_path(launches.baselines, now, slug), slug, now, launches.command("all"))
     judged = _judge(trace, launches, baseline, asked, rule, anchor=anchor)
     return _verdict(trace, launches, check, judged, counted=COUNTS in asked)
-
-
-def _recorded(trace: TraceView, launches: Launches, check: str, *, times: bool) -> Verdict | None:
-    """Record the case, or say who did in this run; None where its baseline was there before and is to stay.
-
-    One check records for all of them, so it takes the times that any of them asks for. Judging the others by what was
-    recorded a moment ago, from the same captures, would say nothing.
-    """
-    slug = trace.case.slug if trace.case is not None else ""
-    path = baseline_path(launches.baselines, fingerprint(trace), slug)
-    with launches.recording() as earlier:
-        if earlier is not None and (earlier.times or not times):
-            sentence = f"The baseline of {slug} was recorded in this run: {earlier.who}."
-            return Verdict(check, Outcome.PASS, sentence)
-        if earlier is None and trace.settings.update_baselines == "missing" and path.exists():
-            return None
-        with_times = times or launches.times_wanted
-        notes = record(trace, launches, times=with_times).notes
-        launches.recorded(times=with_times)
-    return Verdict(check, Outcome.PASS, f"The baseline of {slug} was recorded.", notes=notes)
 
 
 def _asked(trace: TraceView, metrics: Sequence[str] | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pytest_atomtrace.verdicts.evidence import count_of, near_path
 from pytest_atomtrace.verdicts.fingerprint import fingerprint
 from pytest_atomtrace.verdicts.health_view import DISTURBING
 from pytest_atomtrace.verdicts.launch_spread import spread_warning
+from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
 from pytest_atomtrace.verdicts.step_profile import Usage, profile_steps
 from pytest_atomtrace.verdicts.tuned import untuned_shapes
 from pytest_atomtrace.verdicts.window_figures import measure_window
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.launches import Launches
     from pytest_atomtrace.verdicts.view import TraceView
 
-__all__ = ["LAUNCHES", "WARNING", "WINDOWS", "Recorded", "mean_usage", "record"]
+__all__ = ["LAUNCHES", "WARNING", "WINDOWS", "Recorded", "mean_usage", "record", "record_once"]
 
 LAUNCHES, WINDOWS = 5, 3
 # Key among the facts on how a baseline was recorded.
@@ -61,6 +62,26 @@ class Recorded:
         anchor += f" anew ({self.anchor})" if self.anchor else ""
         counted = f"{count_of(self.launches, 'launch', 'launches')}, {count_of(self.windows, 'window')}"
         return f"baseline recorded{anchor}: {near_path(self.path)} ({counted}); review and commit it"
+
+
+def record_once(trace: TraceView, launches: Launches, check: str, *, times: bool) -> Verdict | None:
+    """Record the case, or say who did in this run; None where its baseline was there before and is to stay.
+
+    One check records for all of them, so it takes the times that any of them asks for. Judging the others by what was
+    recorded a moment ago, from the same captures, would say nothing.
+    """
+    slug = trace.case.slug if trace.case is not None else ""
+    path = baseline_path(launches.baselines, fingerprint(trace), slug)
+    with launches.recording() as earlier:
+        if earlier is not None and (earlier.times or not times):
+            sentence = f"The baseline of {slug} was recorded in this run: {earlier.who}."
+            return Verdict(check, Outcome.PASS, sentence)
+        if earlier is None and trace.settings.update_baselines == "missing" and path.exists():
+            return None
+        with_times = times or launches.times_wanted
+        notes = record(trace, launches, times=with_times).notes
+        launches.recorded(times=with_times)
+    return Verdict(check, Outcome.PASS, f"The baseline of {slug} was recorded.", notes=notes)
 
 
 def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
