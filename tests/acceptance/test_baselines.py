@@ -138,7 +138,7 @@ def test_a_simulated_baseline_of_another_model_size_is_not_compared(recorded: Si
 TWO_CASES = """
 import pytest
 
-pytestmark = pytest.mark.atom_case(model="deepseek-ai/DeepSeek-V4-Pro", isl=16, osl=34, conc=[2, 3])
+pytestmark = pytest.mark.atom_case(model="deepseek-ai/DeepSeek-V4-Pro", isl=16, osl=64, conc=[2, 3])
 
 def test_counts(atom_trace):
     atom_trace.assert_no_regression(metrics=["counts"])
