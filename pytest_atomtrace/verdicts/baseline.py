@@ -25,8 +25,9 @@ _Launches: TypeAlias = "tuple[tuple[int, ...], ...]"
 @dataclass(frozen=True)
 class Baseline:
     """`metrics`: per name the whole nanoseconds of each launch's windows. `kernels`: calls and nanoseconds per decode
-    step, in the order of the step. `health`: codes of the findings, none of them fatal. `recorded`: with what.
-    `untuned`: shapes that AITER has no tuned config for, known and accepted.
+    step, in the order of the step; `ranks`: per kernel the calls of those ranks that differ. `health`: codes of the
+    findings, none of them fatal. `recorded`: with what. `untuned`: shapes that AITER has no tuned config for, known
+    and accepted.
     """
 
     case: str
@@ -39,6 +40,7 @@ class Baseline:
     health: tuple[str, ...] = ()
     metrics: Mapping[str, _Launches] = field(default_factory=dict)
     kernels: Mapping[str, Usage] = field(default_factory=dict)
+    ranks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     untuned: tuple[str, ...] = ()
 
     @property
@@ -61,9 +63,13 @@ class Baseline:
             sections.append(_listing("untuned", self.untuned))
         metrics = {key: json.dumps([list(one) for one in self.metrics[key]]) for key in sorted(self.metrics)}
         sections.append(_section("metrics", metrics))
-        kernels = {name: f'{{"calls": {use.calls}, "ns": {round(use.ns)}}}' for name, use in self.kernels.items()}
-        sections.append(_section("kernels", kernels))
+        sections.append(_section("kernels", {name: self._kernel(name, use) for name, use in self.kernels.items()}))
         return "{\n" + ",\n".join(sections) + "\n}\n"
+
+    def _kernel(self, name: str, use: Usage) -> str:
+        ranks = self.ranks.get(name)
+        differing = f', "ranks": {json.dumps(ranks, sort_keys=True)}' if ranks else ""
+        return f'{{"calls": {use.calls}, "ns": {round(use.ns)}{differing}}}'
 
     def misfit(self, now: Fingerprint) -> tuple[str, str] | None:
         """(reason, what differs) where figures of `now` may not be compared with it, else None."""

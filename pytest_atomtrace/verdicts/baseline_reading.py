@@ -99,6 +99,7 @@ def _baseline(data: _Object) -> Baseline:
         untuned=_texts(data.get("untuned", []), "untuned"),
         metrics=_metrics(_object(_field(data, "metrics"), "metrics")),
         kernels=_kernels(_object(_field(data, "kernels"), "kernels")),
+        ranks=_ranks(_object(_field(data, "kernels"), "kernels")),
     )
 
 
@@ -138,6 +139,19 @@ def _kernels(rows: _Object) -> dict[str, Usage]:
         calls = _whole(_field(row, "calls", where), f"{where}.calls", 1, _MOST_NS, " of calls")
         ns = _whole(_field(row, "ns", where), f"{where}.ns", 0, _MOST_NS, " of nanoseconds")
         found[name] = Usage(calls, float(ns))
+    return found
+
+
+def _ranks(rows: _Object) -> dict[str, dict[str, int]]:
+    found = {}
+    for name, value in rows.items():
+        where = f"kernels[{json.dumps(name, ensure_ascii=False)}]"
+        row = _object(value, where)
+        if "ranks" in row:
+            ranks = _object(row["ranks"], f"{where}.ranks")
+            found[name] = {
+                rank: _whole(calls, f"{where}.ranks.{rank}", 0, _MOST_NS, " of calls") for rank, calls in ranks.items()
+            }
     return found
 
 

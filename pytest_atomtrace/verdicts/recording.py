@@ -125,6 +125,7 @@ def record(trace: TraceView, launches: Launches, *, times: bool) -> Recorded:
         health=tuple(sorted({finding.code for windows in taken for one in windows for finding in one.health})),
         metrics=metrics,
         kernels=mean_usage([window for windows in taken for window in windows]),
+        ranks=_calls_of_ranks(first),
         untuned=untuned_shapes(first.manifest) or (),
     )
     launches.write(path, baseline.text().encode())
@@ -155,6 +156,16 @@ def mean_usage(windows: Sequence[TraceView]) -> Mapping[str, Usage]:
             if name not in found:
                 uses = [other[name] for other in tables if name in other]
                 found[name] = Usage(uses[0].calls, fmean(use.ns for use in uses))
+    return found
+
+
+def _calls_of_ranks(window: TraceView) -> dict[str, dict[str, int]]:
+    profile = profile_steps(window, "decode")
+    found = {}
+    for name, use in profile.usage().items():
+        differing = {rank: calls for rank, calls in profile.calls_by_rank(name).items() if calls != use.calls}
+        if differing:
+            found[name] = differing
     return found
 
 

@@ -74,7 +74,7 @@ def _drift(judged: Judged) -> list[str]:
 
 
 def _kernels(judged: Judged) -> str:
-    differing = count_differences(judged.baseline.kernels, judged.figures.profile.usage())
+    differing = count_differences(judged.baseline, judged.figures.profile)
     if not differing or judged.failing:
         return ""
     return f"kernels of a decode step are not those of the baseline: {'; '.join(differing[:4])}"

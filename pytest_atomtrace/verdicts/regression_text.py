@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.trace.layout import tp_groups
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration
 from pytest_atomtrace.verdicts.attribution import attribute
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_atomtrace.trace.data import Step
     from pytest_atomtrace.verdicts.baseline import Baseline
     from pytest_atomtrace.verdicts.no_regression import Judged
-    from pytest_atomtrace.verdicts.step_profile import StepProfile, Usage
+    from pytest_atomtrace.verdicts.step_profile import StepProfile
     from pytest_atomtrace.verdicts.view import TraceView
 
 __all__ = [
@@ -177,24 +178,37 @@ def _drift(judged: Judged) -> str:
     return f"{judged.drift * 100:+.1f} % since the anchor (limit {judged.drift_limit * 100:g} %)"
 
 
-def count_differences(baseline: Mapping[str, Usage], now: Mapping[str, Usage]) -> list[str]:
-    """Kernels that came or went, and calls per step that changed."""
-    found = [f"{short_name(name)} is new" for name in now if name not in baseline]
-    found += [f"{short_name(name)} is gone" for name in baseline if name not in now]
+def count_differences(baseline: Baseline, profile: StepProfile) -> list[str]:
+    """Kernels that came or went, and calls per step that changed, on all ranks or on some."""
+    now = profile.usage()
+    found = [f"{short_name(name)} is new" for name in now if name not in baseline.kernels]
+    found += [f"{short_name(name)} is gone" for name in baseline.kernels if name not in now]
     for name, use in now.items():
-        before = baseline.get(name)
-        if before is not None and before.calls != use.calls:
+        before = baseline.kernels.get(name)
+        if before is None:
+            continue
+        if before.calls != use.calls:
             found.append(f"{short_name(name)} {before.calls} -> {use.calls} calls")
+            continue
+        meant = baseline.ranks.get(name, {})
+        changed: dict[tuple[int, int], list[str]] = {}
+        for rank, calls in profile.calls_by_rank(name).items():
+            expected = meant.get(rank, before.calls)
+            if calls != expected:
+                changed.setdefault((expected, calls), []).append(rank)
+        for (expected, calls), ranks in changed.items():
+            found.append(f"{short_name(name)} {expected} -> {calls} calls {on_ranks(ranks)}")
     return found
 
 
 def counts_verdict(trace: TraceView, check: str, baseline: Baseline, profile: StepProfile, *, accept: str) -> Verdict:
     """Calls per step must be those of the baseline, exactly."""
-    differing = count_differences(baseline.kernels, profile.usage())
+    differing = count_differences(baseline, profile)
     if not differing:
         calls = sum(use.calls for use in baseline.kernels.values())
         ranks = list(profile.ranks)
-        where = on_ranks(ranks) if len(ranks) == 1 else f"(median of {len(ranks)} ranks)"
+        alike = len(ranks) == 1 or len(tp_groups(ranks)) == 1
+        where = on_ranks(ranks) if alike else f"(median of {len(ranks)} ranks)"
         sentence = f"A decode step makes the baseline's {calls:,} kernel calls {where}."
         return Verdict(check, Outcome.PASS, sentence, facts={"calls": calls})
     sentence = f"The kernels of a decode step are not those of its baseline: {differing[0]}."

@@ -80,6 +80,14 @@ class StepProfile:
             found[name] = Usage(calls, median(use.ns for use in uses) if ns is None else ns)
         return found
 
+    def calls_by_rank(self, name: str) -> dict[str, int]:
+        """Calls per step of a kernel on each rank, 0 where it is not called; empty for data-parallel ranks, whose
+        batches differ and with them what they may call.
+        """
+        if len(tp_groups(list(self.ranks))) != 1:
+            return {}
+        return {rank: table[name].calls if name in table else 0 for rank, table in self.ranks.items()}
+
     def family_ns(self) -> dict[str, float]:
         """Per family the exposed time on the rank where it is longest; collectives without waiting."""
         found: dict[str, float] = {}

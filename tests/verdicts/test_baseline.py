@@ -208,6 +208,10 @@ STEP = r'metrics\["decode.gpu_busy"\]'
             r'kernels\["k"\]\.calls is 0, which is no whole number of calls',
         ),
         (damaged(kernels={"k": {"calls": 1, "ns": -5}}), r'kernels\["k"\]\.ns is -5,'),
+        (
+            damaged(kernels={"k": {"calls": 1, "ns": 5, "ranks": {"rank_0": "2"}}}),
+            r'kernels\["k"\]\.ranks\.rank_0 is "2",',
+        ),
         (damaged(kernels={"k": []}), r'kernels\["k"\] is \[\], which is no object'),
     ],
 )

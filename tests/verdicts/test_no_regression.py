@@ -503,3 +503,25 @@ def test_a_trace_read_from_a_file_has_no_baseline_of_its_own(tmp_path: Path) -> 
 
     with pytest.raises(ConfigError, match="this trace has none"):
         load_trace(write_ranks(tmp_path / "t", USUAL)).assert_no_regression()
+
+
+def test_a_kernel_that_one_rank_calls_otherwise_is_a_difference_of_counts(bench: Bench) -> None:
+    odd = dataclasses.replace(USUAL, renamed={"attention_kernel": "flydsl_moe1_a_t32"})
+    with pytest.raises(AssertionError) as caught:
+        bench.trace([USUAL, odd]).assert_no_regression(metrics=["counts"])
+    text = str(caught.value)
+    assert "flydsl_moe1_a_t32 40 -> 80 calls on rank_1" in text
+    assert "attention_kernel 40 -> 0 calls on rank_1" in text
+
+
+def test_ranks_that_always_differ_are_in_the_baseline_and_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    odd = dataclasses.replace(USUAL, renamed={"attention_kernel": "flydsl_moe1_a_t32"})
+    bench.trace([USUAL, odd], update_baselines="all").assert_no_regression(metrics=["counts"])
+    data = json.loads((bench.baselines / "gpu" / f"{CASE.slug}.json").read_text())
+    assert data["kernels"]["flydsl_moe1_a_t32"]["ranks"] == {"rank_1": 80}
+    assert data["kernels"]["attention_kernel"]["ranks"] == {"rank_1": 0}
+    bench.trace([USUAL, odd]).assert_no_regression(metrics=["counts"])
+    with pytest.raises(AssertionError, match=r"flydsl_moe1_a_t32 80 -> 40 calls on rank_1"):
+        bench.trace([USUAL, USUAL]).assert_no_regression(metrics=["counts"])
