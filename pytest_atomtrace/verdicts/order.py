@@ -13,7 +13,7 @@ from pytest_atomtrace.verdicts.evidence import block, count_of, listed, on_ranks
 from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.occurrences import matching_ids, occurrences
 from pytest_atomtrace.verdicts.outcome import Outcome, Verdict
-from pytest_atomtrace.verdicts.question import parse_pattern
+from pytest_atomtrace.verdicts.question import parse_pattern, refuse_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,7 @@ def kernel_order(trace: TraceView, names: Sequence[str], *, during: str, ranks: 
     if isinstance(names, str) or len(names) < 2:
         raise ConfigError(f"an order needs a list of at least two names, got {names!r}")
     patterns = [parse_pattern(name) for name in names]
+    refuse_ranks(ranks, "all")
     trace.require("steps")
     trace.require_kind(during)
     selected = trace.select_ranks(ranks)

@@ -189,7 +189,7 @@ def absent(trace: TraceView, question: Question) -> Verdict:
         InconclusiveError: the trace cannot answer it; absence of an op from replayed graphs proves nothing.
 
     """
-    pattern = question.check()
+    pattern = question.check_absence()
     trace.require("steps" if question.during else "counts")
     ranks = trace.select_ranks(question.ranks)
     phases = trace.phases_of(question.during)

@@ -12,10 +12,11 @@ from pytest_atomtrace.verdicts.evidence import did_you_mean, listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LAYERS", "Question", "parse_pattern"]
+__all__ = ["LAYERS", "Question", "parse_pattern", "refuse_ranks"]
 
 # In the order in which a question without a layer prefers them: GPU work first.
 LAYERS = ("kernel", "op", "annotation", "memory")
+_RANK_WORDS = ("all", "any", "worst")
 
 
 def parse_pattern(name: object) -> Pattern:
@@ -32,6 +33,32 @@ def parse_pattern(name: object) -> Pattern:
     except ValueError as error:
         # Without the cause: what Python's parser of expressions did is 300 lines that help nobody.
         raise ConfigError(str(error)) from None
+
+
+def refuse_ranks(ranks: object, *words: str) -> None:
+    """Refuse a selection of ranks that no trace could have, or that means nothing where only `words` do.
+
+    `words` are those of ``all``, ``any`` and ``worst`` that may stand instead of names.
+
+    Raises:
+        ConfigError: what is wrong and what to write.
+
+    """
+    several = isinstance(ranks, (list, tuple))
+    named = list(ranks) if isinstance(ranks, (list, tuple)) else [ranks]
+    wrong = ""
+    if not named:
+        wrong = "the list is empty"
+    elif not all(isinstance(one, str) and one.strip() for one in named):
+        wrong = "ranks are named by text"
+    else:
+        for word in {*_RANK_WORDS}.intersection(named):
+            if word not in words:
+                wrong = f"{word!r} says nothing here" + ", it must hold on every selected rank" * (word == "any")
+            elif several:
+                wrong = f"{word!r} stands alone"
+    if wrong:
+        raise ConfigError(f"ranks={ranks!r}: {wrong}; write {', '.join(words)}, a rank's name, or several")
 
 
 @dataclass(frozen=True)
@@ -58,10 +85,18 @@ class Question:
             raise ConfigError(f"layer={self.layer!r} is no layer{did_you_mean(self.layer, LAYERS)}")
         if self.per_step is not None and self.exactly is not None:
             raise ConfigError("per_step and exactly exclude each other: calls in each step, or calls in all")
+        exact = "per_step" if self.per_step is not None else "exactly" if self.exactly is not None else ""
+        if exact and self.at_least != 1:
+            # It was dropped once: 2,347 calls passed as "at least 5000" beside a per_step that held.
+            raise ConfigError(
+                f"at_least={self.at_least!r} says nothing beside {exact}, which is exact; write two checks, or "
+                f"{exact} alone"
+            )
         if self.per_step is not None and self.during is None:
             raise ConfigError('per_step needs a phase: during="decode"')
         if self.per_step is not None and self.layer not in (None, "kernel"):
             raise ConfigError(f"per_step counts GPU kernels; layer={self.layer!r} has no steps")
+        refuse_ranks(self.ranks, "all", *["any"] * (self.per_step is None))
         for key in ("at_least", "exactly", "per_step"):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
@@ -80,6 +115,16 @@ class Question:
                 "for ever"
             )
         return pattern
+
+    def check_absence(self) -> Pattern:
+        """`check`, of a name that is to be absent.
+
+        Raises:
+            ConfigError: what is wrong and what to write.
+
+        """
+        refuse_ranks(self.ranks, "all")
+        return self.check()
 
     @property
     def text(self) -> str:

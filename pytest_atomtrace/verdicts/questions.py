@@ -13,7 +13,7 @@ from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.trace.families import FAMILIES
 from pytest_atomtrace.trace.names import Pattern
 from pytest_atomtrace.units import parse_least_share
-from pytest_atomtrace.verdicts.question import Question
+from pytest_atomtrace.verdicts.question import Question, refuse_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,16 +38,19 @@ def problem_of(method: str, first: str | tuple[str, ...] | None, arguments: Mapp
 
 def _check(method: str, first: str | tuple[str, ...] | None, arguments: Mapping[str, object]) -> None:
     if method in _PATTERNS and isinstance(first, str):
-        Question(first, **dict(arguments)).check()  # type: ignore[arg-type]  # the spec's types are decoded already
+        question = Question(first, **dict(arguments))  # type: ignore[arg-type]  # the spec's types are decoded already
+        _ = question.check() if method == "assert_kernel_called" else question.check_absence()
     elif method == "assert_kernel_order" and isinstance(first, tuple):
         for name in first:
             Pattern.parse(name)
+        refuse_ranks(arguments.get("ranks", "all"), "all")
     elif method == "assert_kernel_time" and isinstance(first, str):
         _check_timed(first)
     elif method == "assert_step_time":
         per_ktok = arguments.get("metric") == "prefill_per_ktok"
-        if per_ktok and (first != "prefill" or "mean" not in arguments):
-            raise ConfigError("prefill_per_ktok is one figure a window: a mean of prefill")
+        if per_ktok and (first != "prefill" or "mean" not in arguments or "bs" in arguments):
+            raise ConfigError("prefill_per_ktok is one figure a window: a mean of prefill, of all its steps (no bs)")
+        refuse_ranks(arguments.get("ranks", "worst"), "worst", "all")
     elif method == "assert_gpu_busy":
         parse_least_share(arguments.get("at_least"))
     elif method == "assert_bench":

@@ -13,6 +13,7 @@ from pytest_atomtrace.verdicts.evidence import block, count_of, did_you_mean, st
 from pytest_atomtrace.verdicts.measure import METRICS, measure
 from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict
+from pytest_atomtrace.verdicts.question import refuse_ranks
 from pytest_atomtrace.verdicts.steps import Timing
 
 if TYPE_CHECKING:
@@ -64,8 +65,11 @@ def step_time(
     asked: object = bs  # specs bring values of any type
     if asked is not None and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
         raise ConfigError(f"bs must be a whole number of at least 1, got {bs!r}")
+    refuse_ranks(ranks, "worst", "all")
     what = kind if bs is None else f"{kind} bs={bs}"
     if metric == PER_KTOK:
+        if bs is not None:
+            raise ConfigError(f"{PER_KTOK} is one figure a window, of all its steps; bs={bs} says nothing beside it")
         return _prefill_rate(trace, kind, limits, ranks)
     if metric not in tuple(METRICS):
         raise ConfigError(f"there is no metric {metric!r}{did_you_mean(metric, [*METRICS, PER_KTOK])}")

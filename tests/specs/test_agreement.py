@@ -105,8 +105,8 @@ PAIRS = [
     ),
     (
         "no case, no baseline",
-        lambda t: t.assert_no_regression(tolerance="5%", metrics=["counts"]),
-        "regression: {tolerance: 5%, metrics: [counts]}",
+        lambda t: t.assert_no_regression(metrics=["counts"]),
+        "regression: {metrics: [counts]}",
     ),
     ("skew", lambda t: t.assert_ranks_agree(skew="1 %", during="decode"), "ranks: {decode: {skew: 1 %}}"),
 ]
