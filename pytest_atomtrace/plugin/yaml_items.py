@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_atomtrace.cases.specs.entries import Check
     from pytest_atomtrace.cases.specs.grammar import Assertion
-    from pytest_atomtrace.cases.specs.spec import FileMarks, Spec, SpecCase
+    from pytest_atomtrace.cases.specs.spec import Spec, SpecCase
     from pytest_atomtrace.verdicts.trace import Trace
 
 __all__ = ["CaseCollector", "CheckItem", "SpecFile"]
@@ -48,8 +48,7 @@ class SpecFile(pytest.Module):
         for problem in spec.problems:
             place = f"{where}:{problem.place.line}:{problem.place.column}"
             state.mistakes.add(str(problem), nodeid="", where=place)
-        self._refuse_unknown_marks(spec, where)
-        if spec.problems:
+        if self._refuse_unknown_marks(spec, where) or spec.problems:
             return
         if spec.catalog_missing:
             yield CheckItem.of(
@@ -60,20 +59,17 @@ class SpecFile(pytest.Module):
                 warn_at(self.path, f"{where}:{one.place.line}", note)
             yield CaseCollector.of(self, one, spec)
 
-    def _refuse_unknown_marks(self, spec: Spec, where: str) -> None:
-        named = [(mark, 1, "marks") for mark in spec.marks.marks]
-        named += [(mark, check.place.line, f"{check.path}.marks") for check in spec.checks for mark in check.marks]
-        for mark, line, path in named:
+    def _refuse_unknown_marks(self, spec: Spec, where: str) -> bool:
+        """Record marks that this run of pytest does not know; whether there are any."""
+        unknown = False
+        for mark in (*spec.of_all, *(mark for check in spec.checks for mark in check.marks)):
             try:
-                # Names such as __class__ are attributes of pytest.mark itself.
-                named_so = mark.isidentifier() and not mark.startswith("_")
-                problem = "" if named_so else f"{mark!r} is no name of a mark"
-                if not problem:
-                    getattr(pytest.mark, mark)
+                getattr(pytest.mark, mark.name)
             except (pytest.fail.Exception, AttributeError) as error:
-                problem = str(error)
-            if problem:
-                self.config.stash[STATE].mistakes.add(f"{path}: {problem}", nodeid="", where=f"{where}:{line}")
+                unknown = True
+                place = f"{where}:{mark.place.line}:{mark.place.column}"
+                self.config.stash[STATE].mistakes.add(f"{mark.path}: {error}", nodeid="", where=place)
+        return unknown
 
 
 class CaseCollector(pytest.Collector):
@@ -93,7 +89,7 @@ class CaseCollector(pytest.Collector):
         """One item per check."""
         for check in self.spec.checks:
             function = _function_at(self.path, check)
-            item = CheckItem.of(self, check.name, function, line=check.place.line, marks=_marks(check, self.spec.marks))
+            item = CheckItem.of(self, check.name, function, line=check.place.line, marks=_marks(check, self.spec))
             item.stash[CASE] = self.case.case
             yield item
 
@@ -125,8 +121,9 @@ class CheckItem(pytest.Function):
         return self.path, self.line - 1, self.name
 
 
-def _marks(check: Check, of_file: FileMarks) -> list[pytest.MarkDecorator]:
-    names = dict.fromkeys([*of_file.marks, *check.marks])
+def _marks(check: Check, spec: Spec) -> list[pytest.MarkDecorator]:
+    of_file = spec.marks
+    names = dict.fromkeys(mark.name for mark in (*spec.of_all, *check.marks))
     marks: list[pytest.MarkDecorator] = [getattr(pytest.mark, name) for name in names]
     skip, xfail = check.skip or of_file.skip, check.xfail or of_file.xfail
     if skip is not None:

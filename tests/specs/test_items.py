@@ -243,8 +243,43 @@ def test_a_mark_that_nobody_registered_is_a_mistake(place: pytest.Pytester, mark
     (place.path / FILE).write_text(f"case: {{model: m}}\nlaunch:\n  mean: 1 s\n  marks: [{mark}]\n")
     result = run(place)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"{FILE}:3: launch.marks: " in result.stderr.str()
+    assert f"{FILE}:4:11: launch.marks[0]: " in result.stderr.str()
     assert says in result.stderr.str()
+    assert "atomtrace found 1 mistake in" in result.stderr.str()
+
+
+def test_a_mark_of_the_whole_file_is_told_at_its_own_place(place: pytest.Pytester) -> None:
+    (place.path / FILE).write_text("case: {model: m}\nlaunch:\n  mean: 1 s\nmarks: [extra, extar]\n")
+    text = run(place).stderr.str()
+    assert f"{FILE}:4:16: marks[1]: 'extar' not found in `markers`" in text
+    assert "atomtrace found 1 mistake in" in text
+
+
+@pytest.mark.parametrize(
+    ("marks", "says"),
+    [
+        ("xfail", "write xfail: REASON, which expects a failed check and nothing else"),
+        ("skip", "write skip: REASON"),
+        ("skipif", "write skip: REASON, or the check in Python"),
+        ("parametrize", "lists in the fields of the case make a matrix"),
+        ("usefixtures", "an autouse fixture in conftest.py"),
+        ("filterwarnings", "in the settings of pytest"),
+        ("timeout", "deadlines of their own"),
+        ("atom_case", "write case: {model: .., tp: ..}"),
+        ("atom_catalog", "write from_catalog: {model: ..}"),
+    ],
+)
+def test_a_mark_that_needs_more_than_its_name_is_refused(place: pytest.Pytester, marks: str, says: str) -> None:
+    text = (
+        f"case: {{model: m, tp: 2}}\nkernels:\n  - {{called: a, ranks: rank_7, marks: [{marks}]}}\nmarks: [{marks}]\n"
+    )
+    (place.path / FILE).write_text(text)
+    result = run(place)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = f"the mark '{marks}' cannot be given by its name alone: "
+    assert f"{FILE}:3:40: kernels[0].marks[0]: {said}" in result.stderr.str()
+    assert f"{FILE}:4:9: marks[0]: {said}" in result.stderr.str()
+    assert result.stderr.str().count(says) == 2
 
 
 def test_a_whole_file_can_be_skipped_or_expected_to_fail(place: pytest.Pytester) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,10 @@ def faults(value: Any, rule: dict[str, Any], root: dict[str, Any], path: str = "
     ):
         yield f"{path}: no {kind}"
         return
+    if isinstance(value, str) and re.search(rule.get("pattern", ""), value) is None:
+        yield f"{path}: not like {rule['pattern']}"
+    if isinstance(value, list) and len(value) < rule.get("minItems", 0):
+        yield f"{path}: too few"
     if isinstance(value, dict):
         known = rule.get("properties", {})
         for key, item in value.items():
@@ -97,6 +102,7 @@ def test_shipped_specs_fit_it_and_name_it(path: Path) -> None:
         "case: {model: m}\nsteps: {decod: {p50: 1 ms}}\n",
         "case: {model: m}\nsteps: {decode: {p50: 5}}\n",
         "case: {model: m}\nregression: false\n",
+        "case: {model: m}\nlaunch: {mean: 1 ms, marks: [xfail]}\n",
     ],
 )
 def test_what_the_reader_refuses_an_editor_marks(tmp_path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_atomtrace.cases.specs.decode import decode, got, refuse_repeated_keys
 from pytest_atomtrace.cases.specs.grammar import SECTIONS, Assertion, Entry, Section
+from pytest_atomtrace.cases.specs.marknames import MarkUse, read_marks
 from pytest_atomtrace.cases.specs.problems import meant
 from pytest_atomtrace.cases.specs.words import STEP_KINDS, id_safe
 from pytest_atomtrace.cases.specs.yamldoor import Mapping, Node, Scalar, Sequence
@@ -34,7 +35,7 @@ class Check:
     place: Place
     first_line: int
     last_line: int
-    marks: tuple[str, ...] = ()
+    marks: tuple[MarkUse, ...] = ()
     skip: str | None = None
     xfail: str | None = None
 
@@ -139,7 +140,8 @@ class Checks:
             unique = f"{name}-{self._next[name]}"
         self._taken.add(unique)
         last = max(node.place.line, node.end_line)
-        marks = tuple(entry.marks)
+        assert isinstance(node, Mapping)
+        marks = read_marks(node, path, self._problems) if entry.marks else ()
         check = Check(unique, assertion, path, node.place, node.place.line, last, marks, entry.skip, entry.xfail)
         self._checks.append(check)
 

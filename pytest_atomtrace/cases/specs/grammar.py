@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from pytest_atomtrace.cases.specs.marknames import MarkName  # noqa: TC001  # msgspec looks it up
 from pytest_atomtrace.cases.specs.words import (
     Count,
     Duration,
@@ -78,7 +79,7 @@ class Entry(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
     name: Annotated[str, Meta(min_length=1, description="the item's id instead of one made from the entry")] | None = (
         None
     )
-    marks: Annotated[list[str], Meta(description="pytest marks by name")] = []
+    marks: Annotated[list[MarkName], Meta(description="pytest marks by name")] = []
     skip: Reason | None = None
     xfail: Annotated[str, Meta(min_length=1, description="why it fails; errors are never expected")] | None = None
 

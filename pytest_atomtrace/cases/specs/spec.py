@@ -15,6 +15,7 @@ from pytest_atomtrace.cases.specs.casefields import CaseFields
 from pytest_atomtrace.cases.specs.decode import decode, got, refuse_odd_keys
 from pytest_atomtrace.cases.specs.entries import Check, Checks
 from pytest_atomtrace.cases.specs.grammar import SECTIONS
+from pytest_atomtrace.cases.specs.marknames import MarkName, MarkUse, read_marks
 from pytest_atomtrace.cases.specs.problems import Place, Problem, Problems
 from pytest_atomtrace.cases.specs.words import Reason  # noqa: TC001  # msgspec looks it up
 from pytest_atomtrace.cases.specs.yamldoor import MAX_BYTES, Mapping, Node, Scalar, Sequence, YamlError, parse
@@ -37,7 +38,7 @@ CATALOG_FIELDS: Final = ("model", "variants")
 class FileMarks(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What holds for every item of the file."""
 
-    marks: Annotated[list[str], Meta(description="pytest marks of every item")] = []
+    marks: Annotated[list[MarkName], Meta(description="pytest marks of every item")] = []
     skip: Reason | None = None
     xfail: Annotated[str, Meta(min_length=1, description="why every item fails; errors are never expected")] | None = (
         None
@@ -69,6 +70,8 @@ class Spec:
     cases: list[SpecCase] = field(default_factory=list)
     checks: tuple[Check, ...] = ()
     marks: FileMarks = field(default_factory=FileMarks)
+    # The names in `marks`, each with its place.
+    of_all: tuple[MarkUse, ...] = ()
     problems: tuple[Problem, ...] = ()
     # There are no cases although nothing is wrong: no catalog is at hand.
     catalog_missing: bool = False
@@ -110,6 +113,7 @@ class _Reader:
             self._read_cases(root)
             present = Mapping(root.place, root.end_line, {k: p for k, p in root.flat().items() if k in own})
             spec.marks = decode(present, FileMarks, "", problems) or spec.marks
+            spec.of_all = read_marks(present, "", problems)
             spec.checks = Checks(problems, self._judge).read(root)
             self._refuse_times_of_random_weights()
             if not spec.checks and not problems:
