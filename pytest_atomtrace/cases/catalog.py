@@ -199,10 +199,11 @@ class Catalog:
     ) -> tuple[Case, ...]:
         """Cases of one model (by display name, prefix or path), of all its variants or those named by label.
 
-        `fields` stand in for those of the scenarios (lists multiply); the variant's band still applies.
+        `fields` stand in for those of the scenarios (lists multiply); each variant's band still applies, and a
+        variant of which it leaves nothing vanishes, as in ATOM's own expansion.
 
         Raises:
-            ConfigError: no such model or variant, a field that the catalog decides, nothing inside the band.
+            ConfigError: no such model or variant, a field that the catalog decides, nothing left of any variant.
 
         """
         asked = dict(fields or {})
@@ -210,16 +211,19 @@ class Catalog:
         if owned:
             raise ConfigError(f"{owned[0]} comes from the catalog; one may set {', '.join(OVERRIDES)}")
         found: dict[Case, None] = {}
+        vanished: list[str] = []
         for variant in self._chosen(model, variants):
             loads = list(_loads(variant, asked))
             rest = {name: value for name, value in asked.items() if name not in _OF_SCENARIO}
             inside = [load for load in loads if not _out_of_band(load["conc"], variant.band)]
             if not inside:
-                raise ConfigError(_nothing_left(variant, loads))
+                vanished.append(_nothing_left(variant, loads))
             for load in inside:
                 found.update(dict.fromkeys(expand({**variant.fields(), **rest, **load})))
                 if len(found) > MAX_CASES:
                     raise ConfigError(f"{model} {too_many(len(found))} and more")
+        if not found:
+            raise ConfigError(f"no case is left of {'; nor of '.join(vanished)}")
         return tuple(found)
 
     def _chosen(self, model: str, labels: Sequence[str] | None) -> list[Variant]:
@@ -274,7 +278,7 @@ def _out_of_band(conc: object, band: tuple[int, int]) -> bool:
 def _nothing_left(variant: Variant, loads: Sequence[Mapping[str, object]]) -> str:
     asked = ", ".join(dict.fromkeys(str(load["conc"]) for load in loads)) or "none"
     low, high = variant.band
-    return f"no case is left of {variant.display}: its concurrencies are {low} to {high}, asked for: {asked}"
+    return f"{variant.display}: its concurrencies are {low} to {high}, asked for: {asked}"
 
 
 def _words(text: str, what: str) -> list[str]:

@@ -103,6 +103,40 @@ def test_fields_stand_in_for_the_scenarios_and_the_band_still_applies(
     assert [(case.isl, case.osl, case.conc, case.range_ratio) for case in cases] == loads
 
 
+def test_variants_of_which_the_band_leaves_nothing_vanish(catalog: Catalog, tmp_path: Path) -> None:
+    # 64 lies in the bands of the base and MTP3, not in 512..2048 and 2000..4000.
+    spec = read(tmp_path, "from_catalog: {model: big-model, conc: 64, isl: 8}\nlaunch: {mean: 1 ms}\n", catalog)
+    assert located(spec) == []
+    assert [(one.case.model, one.case.chat_template) for one in spec.cases] == [
+        ("maker/Big-Model", None),
+        ("maker/Big-Model", True),
+    ]
+    cells = [cell.variant.display for cell in catalog.cells() if cell.variant.prefix == "big-model"]
+    whole = catalog.expand("big-model")
+    assert len(whole) == len(cells)
+    assert "Big-Model Huge" not in cells
+
+
+def test_a_selection_of_which_nothing_is_left_names_every_variant(catalog: Catalog) -> None:
+    with pytest.raises(ConfigError) as caught:
+        catalog.expand("big-model", variants=["MTP3", "Huge"], fields={"conc": 1})
+    assert caught.value.problem == (
+        "no case is left of Big-Model MTP3: its concurrencies are 4 to 256, asked for: 1; nor of Big-Model Huge: its "
+        "concurrencies are 2000 to 4000, asked for: 1"
+    )
+
+
+def test_a_mark_runs_what_the_bands_leave(pytester: pytest.Pytester) -> None:
+    write_catalog(pytester.path)
+    pytester.makepyfile(
+        "import pytest\n"
+        "@pytest.mark.atom_catalog('big-model', conc=64, isl=8, osl=64, range_ratio=1.0)\n"
+        "def test_it(atom_case):\n"
+        "    assert atom_case.conc == 64\n"
+    )
+    pytester.runpytest_inprocess("--atom-catalog=models.json").assert_outcomes(passed=2)
+
+
 @pytest.mark.parametrize(
     ("model", "variants", "fields", "says"),
     [
