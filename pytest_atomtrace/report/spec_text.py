@@ -8,6 +8,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.capture.public_case import public_fields
 from pytest_atomtrace.cases.case import Case
 from pytest_atomtrace.units import format_duration
 
@@ -59,7 +60,10 @@ def _case(draft: SpecDraft) -> Iterator[str]:
         yield "  model: ORGANISATION/MODEL"
         yield f"  tp: {draft.ranks}"
         return
-    values = draft.case.as_dict()
+    values, hidden = public_fields(draft.case)
+    for field, name in hidden:
+        where = "set it where pytest runs" if field == "env" else f"add it to {field}"
+        yield f"  # {name} held a secret, which no capture keeps; before a launch {where}."
     for one in dataclasses.fields(Case):
         value = values[one.name]
         if value == one.default or (not value and one.default == ()):

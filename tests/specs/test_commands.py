@@ -164,6 +164,46 @@ def test_a_drafted_spec_passes_on_its_own_capture_and_fails_on_a_changed_one(
     assert (again.code, "is there already; name a new file" in again.err) == (2, True)
 
 
+def test_a_spec_drafted_from_a_capture_with_secrets_works_on_it_and_holds_none(
+    atomtrace: Callable[..., Result],
+    pytester: pytest.Pytester,
+) -> None:
+    capture = saved_capture(pytester.path)
+    manifest = json.loads((capture / "manifest.json").read_text())
+    fields = {**manifest["case"], "bench_args": ["--seed", "1"]}
+    fields["server_args"] = [
+        "--level",
+        "0",
+        "--api-key",
+        "s3cr3t-A1",
+        "--kv-transfer-config",
+        '{"auth_token": "Q7w8E9"}',
+    ]
+    fields["env"] = {"A": "yes: no", "HF_TOKEN": "s3cr3t-B2"}
+    case = Case.from_dict(fields)
+    # As a capture of it is written: named after the case as it was asked for, without what is secret in it.
+    fields["server_args"] = ["--level", "0", "--api-key", "<redacted>", "--kv-transfer-config"]
+    fields["server_args"] += ['{"auth_token": "<redacted>"}']
+    fields["env"]["HF_TOKEN"] = "<redacted>"
+    (capture / "manifest.json").write_text(json.dumps({**manifest, "case": fields, "slug": case.slug}))
+    saved = capture.parent.rename(capture.parent.with_name(case.slug))
+    target = pytester.path / "drafted.atom.yaml"
+    assert atomtrace("spec", "new", "--from-capture", saved, "--output", target).code == 0
+    text = target.read_text()
+    assert "redacted" not in text
+    assert "  # HF_TOKEN held a secret, which no capture keeps; before a launch set it where pytest runs.\n" in text
+    assert "  # --api-key held a secret, which no capture keeps; before a launch add it to server_args.\n" in text
+    assert "  # --kv-transfer-config held a secret" in text
+    assert '  env: {A: "yes: no"}\n' in text
+    assert '  server_args: ["--level", "0"]\n' in text
+    checks = len(atomtrace("spec", "check", target, "--json").json["files"][0]["checks"])
+    for place in (saved, saved / "1", pytester.path):
+        pytester.runpytest_inprocess(f"--atom-replay={place}", target).assert_outcomes(passed=checks)
+    # What is no secret still tells captures apart.
+    target.write_text(text.replace('"--level", "0"', '"--level", "1"'))
+    pytester.runpytest_inprocess(f"--atom-replay={saved}", target).assert_outcomes(skipped=checks)
+
+
 def test_the_schema_of_a_checkout_is_named_from_the_drafted_spec(
     atomtrace: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
