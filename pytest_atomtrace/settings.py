@@ -104,9 +104,9 @@ class Row:
             return parse_duration_ns(text, where=where) / 1e9
         text = str(value).strip()
         if self.kind == "share":
-            from pytest_atomtrace.units import parse_share
+            from pytest_atomtrace.units import parse_growth
 
-            parse_share(text, where=where)
+            parse_growth(text, where=where)
         if self.kind == "size":
             from pytest_atomtrace.units import parse_size
 

@@ -17,7 +17,9 @@ __all__ = [
     "format_duration",
     "format_seconds",
     "parse_duration_ns",
+    "parse_growth",
     "parse_least_share",
+    "parse_most_share",
     "parse_share",
     "parse_size",
 ]
@@ -86,6 +88,34 @@ def parse_least_share(text: object, *, where: str = "") -> float:
         raise ConfigError(f"{text!r} can never be reached; the most is 100 %", where)
     if not share:
         raise ConfigError(f"{text!r} always holds; give the share to keep", where)
+    return share
+
+
+def parse_most_share(text: object, *, where: str = "") -> float:
+    """Read a share of a whole that something may at most have: above 0 %, below 100 % (which always holds).
+
+    Raises:
+        ConfigError: not a percentage, or one that nothing or everything is within.
+
+    """
+    share = parse_share(text, where=where)
+    if share >= 1:
+        raise ConfigError(f"{text!r} always holds: nothing has more of a whole; give the share to stay under", where)
+    if not share:
+        raise ConfigError(f"{text!r} never holds: what is called has a share; for absence say not_called", where)
+    return share
+
+
+def parse_growth(text: object, *, where: str = "") -> float:
+    """Read how much more something may become, such as a tolerance or a skew: at most 100 %, its double.
+
+    Raises:
+        ConfigError: not a percentage, or so large that it was meant otherwise.
+
+    """
+    share = parse_share(text, where=where)
+    if share > 1:
+        raise ConfigError(f"{text!r} lets more than twice as much pass; the most is 100 %", where)
     return share
 
 

@@ -23,7 +23,7 @@ def public_fields(case: Case) -> tuple[dict[str, object], tuple[tuple[str, str],
     fields = case.as_dict()
     env = redactor.env(dict(case.env))
     fields["env"] = {name: value for name, value in env.items() if REDACTED not in value}
-    hidden = [("env", name) for name in env if name not in fields["env"]]
+    hidden = [("env", name) for name, value in env.items() if REDACTED in value]
     for name, arguments in (("server_args", case.server_args), ("bench_args", case.bench_args)):
         fields[name], flags = _without_secrets(redactor.argv(arguments))
         hidden += [(name, flag) for flag in flags]

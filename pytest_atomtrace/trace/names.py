@@ -247,7 +247,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read a pattern; an empty one, or a broken or endless regular expression, raises ValueError."""
+        """Read a pattern; an empty one, or a broken, endless or all-matching expression, raises ValueError."""
         stripped = text.strip()
         if stripped.startswith("re:"):
             try:
@@ -260,6 +260,9 @@ class Pattern:
                     f"{text!r} repeats {nested!r}, whose length varies: matching may take hours; use one repeat of a "
                     r"set of characters, such as [\w:]*"
                 )
+            if compiled.search("") is not None:
+                # "re:" alone called everything, so a check of it was green for ever.
+                raise ValueError(f"{text!r} matches the empty text, so it is found in every name; say what is in it")
             return cls(stripped, "regex", compiled)
         if not stripped:
             raise ValueError("a name pattern may not be empty")

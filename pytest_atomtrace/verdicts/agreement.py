@@ -14,7 +14,7 @@ from pytest_atomtrace.trace.families import family
 from pytest_atomtrace.trace.intervals import union_length
 from pytest_atomtrace.trace.layout import tp_groups
 from pytest_atomtrace.trace.names import base_name
-from pytest_atomtrace.units import format_duration, parse_share
+from pytest_atomtrace.units import format_duration, parse_growth
 from pytest_atomtrace.verdicts.evidence import block, count_of
 from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.outcome import Figure, Outcome, Verdict, share_text
@@ -54,7 +54,7 @@ def ranks_agree(trace: TraceView, *, counts: bool, skew: str | None, during: str
         raise ConfigError(f"counts is True or False, got {counts!r}")
     if not counts and skew is None:
         raise ConfigError('nothing asked: counts=True, or skew="5 %"')
-    limit = parse_share(skew, where="skew") if skew is not None else None
+    limit = parse_growth(skew, where="skew") if skew is not None else None
     if skew is not None:
         trace.require_times()
     else:

@@ -88,6 +88,8 @@ def _limits_of(figure: str, budget: object) -> Iterator[Limit]:
     elif figure == "acceptance":
         match = _LENGTH.fullmatch(budget.strip()) if isinstance(budget, str) else None
         if match is not None:
+            if float(match["number"]) <= 1:
+                raise ConfigError(f"{budget!r} always holds: a step gives one token and accepted drafts", figure)
             yield Limit("acceptance length", "", float(match["number"]), f">= {match['number']} tok/fwd")
         else:
             yield Limit("acceptance rate", "", parse_least_share(budget, where=figure), f">= {budget}")

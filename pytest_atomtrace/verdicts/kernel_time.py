@@ -11,7 +11,7 @@ from pytest_atomtrace.errors import ConfigError, InsufficientStepsError
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.families import FAMILIES, family
 from pytest_atomtrace.trace.intervals import union_length
-from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_share
+from pytest_atomtrace.units import format_duration, parse_duration_ns, parse_most_share
 from pytest_atomtrace.verdicts.evidence import block, count_of, did_you_mean, listed, shown, step_time_text
 from pytest_atomtrace.verdicts.missing_steps import few_steps_hint
 from pytest_atomtrace.verdicts.occurrences import matching_ids
@@ -49,7 +49,7 @@ def kernel_time(trace: TraceView, name: str, *, during: str, per_step: str | Non
 
     """
     limit_ns = parse_duration_ns(per_step, where="per_step") if per_step is not None else None
-    limit_share = parse_share(share, where="share") if share is not None else None
+    limit_share = parse_most_share(share, where="share") if share is not None else None
     if limit_ns is None and limit_share is None:
         raise ConfigError('no budget given: per_step="1.2 ms" or share="30 %"')
     trace.require_times()

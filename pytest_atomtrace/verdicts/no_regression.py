@@ -8,7 +8,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import ConfigError, InconclusiveError, InfraError, NoBaselineError, UnhealthyTraceError
-from pytest_atomtrace.units import parse_share
+from pytest_atomtrace.units import parse_growth
 from pytest_atomtrace.verdicts.anchor import Anchor, read_anchor
 from pytest_atomtrace.verdicts.baseline_place import anchor_path, baseline_path, machine_name, others_of
 from pytest_atomtrace.verdicts.baseline_reading import usable_baseline
@@ -91,7 +91,9 @@ def no_regression(
 
     """
     asked = _asked(trace, metrics)
-    rule = Rule(tolerance=parse_share(tolerance or trace.settings.tolerance, where="tolerance"))
+    if asked == (COUNTS,) and tolerance is not None:
+        raise ConfigError(f"counts are exact: there is nothing that tolerance={tolerance!r} could be applied to")
+    rule = Rule(tolerance=parse_growth(tolerance or trace.settings.tolerance, where="tolerance"))
     times = asked != (COUNTS,)
     trace.require("times" if times else "steps")
     allowed = f"tolerance {rule.tolerance * 100:g} %" if times else "exact"
@@ -162,7 +164,7 @@ def _judge(
     judged = Judged(baseline, judge(_figures(baseline, names, taken), rule), taken[-1], anchor)
     judged.disturbed = _disturbed(1, windows)
     _refuse_insufficient(judged, launches)
-    judged.drift_limit = parse_share(trace.settings.drift, where="drift")
+    judged.drift_limit = parse_growth(trace.settings.drift, where="drift")
     judged.drift = _drift(taken, anchor.step_ns)
     if not judged.worse and not judged.drifted:
         return judged

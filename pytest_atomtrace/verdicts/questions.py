@@ -12,7 +12,7 @@ from pytest_atomtrace.cases.specs.words import BASELINE_METRICS
 from pytest_atomtrace.errors import ConfigError
 from pytest_atomtrace.trace.families import FAMILIES
 from pytest_atomtrace.trace.names import Pattern
-from pytest_atomtrace.units import parse_least_share
+from pytest_atomtrace.units import parse_growth, parse_least_share, parse_most_share
 from pytest_atomtrace.verdicts.question import Question, refuse_ranks
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def _check(method: str, first: str | tuple[str, ...] | None, arguments: Mapping[
         refuse_ranks(arguments.get("ranks", "all"), "all")
     elif method == "assert_kernel_time" and isinstance(first, str):
         _check_timed(first)
+        if arguments.get("share") is not None:
+            parse_most_share(arguments["share"])
     elif method == "assert_step_time":
         per_ktok = arguments.get("metric") == "prefill_per_ktok"
         if per_ktok and (first != "prefill" or "mean" not in arguments or "bs" in arguments):
@@ -59,8 +61,15 @@ def _check(method: str, first: str | tuple[str, ...] | None, arguments: Mapping[
         parse_limits(arguments)
     elif method == "assert_no_regression":
         _check_metrics(arguments.get("metrics"))
-    elif method == "assert_ranks_agree" and arguments.get("counts") is False and arguments.get("skew") is None:
-        raise ConfigError("nothing is asked: counts: true, or skew: 5 %")
+        if arguments.get("tolerance") is not None:
+            parse_growth(arguments["tolerance"])
+        if arguments.get("metrics") == ["counts"] and arguments.get("tolerance") is not None:
+            raise ConfigError("counts are exact: there is nothing that a tolerance could be applied to")
+    elif method == "assert_ranks_agree":
+        if arguments.get("counts") is False and arguments.get("skew") is None:
+            raise ConfigError("nothing is asked: counts: true, or skew: 5 %")
+        if arguments.get("skew") is not None:
+            parse_growth(arguments["skew"])
 
 
 def _check_metrics(metrics: object) -> None:

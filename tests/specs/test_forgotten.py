@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from pytest_atomtrace import ConfigError
+from pytest_atomtrace import Case, ConfigError, Trace, load_trace
 from pytest_atomtrace.cases.catalog import load_catalog
 from pytest_atomtrace.cases.specs.schema import schema
 from tests.cli.conftest import Result, atomtrace
 from tests.specs.models import write_catalog
 from tests.specs.reading import CASE, located, read
 from tests.specs.test_schema import faults
+from tests.traces import Recipe, write_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,11 +73,46 @@ def test_an_empty_selection_is_no_selection(tmp_path: Path, text: str, says: str
         ("bench: {completed: 150 %}", "bench.completed: '150 %' can never be reached"),
         ("bench: {acceptance: 101 %}", "bench.acceptance: '101 %' can never be reached"),
         ("bench: {throughput: 0 tok/s}", "bench.throughput: 0 tok/s always holds"),
+        ("bench: {acceptance: 1 tok/fwd}", "bench.acceptance: '1 tok/fwd' always holds"),
+        ("kernels: [{time: a, share: 200 %}]", "kernels[0].share: '200 %' always holds: nothing has more of a whole"),
+        ("kernels: [{time: a, share: 100 %}]", "kernels[0].share: '100 %' always holds"),
+        ("kernels: [{time: a, share: 0 %}]", "kernels[0].share: '0 %' never holds"),
+        ("kernels: [{time: a, share: -5 %}]", "kernels[0].share: '-5 %' is not a share"),
+        ("kernels: [{time: a, share: nan %}]", "kernels[0].share: 'nan %' is not a share"),
+        ("ranks: {decode: {skew: 101 %}}", "ranks.decode.skew: '101 %' lets more than twice as much pass"),
+        ("regression: {tolerance: 5 %, metrics: [famlies]}", "regression.metrics: there is no metric 'famlies'"),
+        ("regression: {tolerance: 500 %}", "regression.tolerance: '500 %' lets more than twice as much pass"),
+        ("kernels: [{called: 're:'}]", "kernels[0].called: 're:' matches the empty text, so it is found in every name"),
+        ("kernels: [{called: 're:.*', exactly: 9}]", "kernels[0].called: 're:.*' matches the empty text"),
+        ("kernels: [{not_called: 're:moe|'}]", "kernels[0].not_called: 're:moe|' matches the empty text"),
+        ("kernels: [{order: [a, 're:b*']}]", "kernels[0].order: 're:b*' matches the empty text"),
+        ("kernels: [{time: 're: ', share: 5 %}]", "kernels[0].time: 're: ' matches the empty text"),
+        ("kernels: [{called: a, ranks: []}]", "kernels[0].ranks: the list is empty"),
+        ("kernels: [{called: a, ranks: ['']}]", "kernels[0].ranks[0]: the text is empty"),
+        ("steps: {decode: {p50: 1 ms, ranks: []}}", "steps.decode.ranks: the list is empty"),
     ],
 )
 def test_a_limit_that_never_or_always_holds_is_refused(tmp_path: Path, text: str, says: str) -> None:
     (problem,) = located(read(tmp_path, CASE + text + "\n"))
     assert says in problem
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda t: t.assert_kernel_called("re:"),
+        lambda t: t.assert_kernel_called("re:.*", exactly=9),
+        lambda t: t.assert_kernel_time("a", share="200 %"),
+        lambda t: t.assert_kernel_time("re:", share="20 %"),
+        lambda t: t.assert_ranks_agree(skew="101 %"),
+        lambda t: t.assert_no_regression(tolerance="500 %"),
+        lambda t: t.assert_bench(acceptance="1 tok/fwd"),
+    ],
+)
+def test_python_refuses_the_same(tmp_path: Path, ask: Callable[[Trace], None]) -> None:
+    trace = Trace(load_trace(write_ranks(tmp_path, Recipe(), Recipe())).data, case=Case(model="m", tp=2))
+    with pytest.raises(ConfigError, match=r"always holds|matches the empty text|more than twice as much"):
+        ask(trace)
 
 
 @pytest.mark.parametrize(

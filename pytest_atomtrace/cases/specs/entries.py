@@ -147,14 +147,23 @@ class Checks:
 
 
 def _guilty(entry: Entry, assertion: Assertion, problem: str, path: str, node: Node) -> tuple[Place, str]:
-    """The key that a problem speaks of, else the one that the entry begins with."""
+    """The key whose value a problem quotes, else one that it names, else the one that the entry begins with."""
     assert isinstance(node, Mapping)
     own = [key for key in entry.__struct_fields__ if key not in Entry.__struct_fields__]
-    for key in (*(one for one in assertion.keys if one in problem), *assertion.keys[:1], *own[:1]):
+    quoted = [key for key in assertion.keys if _quotes(problem, assertion.arguments.get(key))]
+    if _quotes(problem, assertion.first):
+        quoted.append(own[0])
+    named = [key for key in assertion.keys if key in problem]
+    for key in (*quoted, *named, *assertion.keys[:1], *own[:1]):
         child = node.get(key)
         if child is not None:
             return child.place, f"{path}.{key}"
     return node.place, path
+
+
+def _quotes(problem: str, value: object) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(repr(one) in problem for one in values if isinstance(one, str))
 
 
 def _head_problem(found: list[str], heads: tuple[str, ...], node: Mapping) -> str:

@@ -19,6 +19,7 @@ from pytest_atomtrace.cases.specs.words import (
     Metric,
     Pattern,
     Phase,
+    RankNames,
     Ranks,
     Reason,
     Share,
@@ -173,7 +174,7 @@ class StepTime(Entry, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tr
     max: Duration | None = None
     metric: Metric | None = None
     bs: Annotated[int, Meta(ge=1, description="only steps of this real batch")] | None = None
-    ranks: Annotated[str | list[str], Meta(description="worst, or ranks by name")] | None = None
+    ranks: Annotated[Text | RankNames, Meta(description="worst, or ranks by name")] | None = None
 
     def assertions(self, kind: str) -> Iterator[Assertion]:
         """One item a budget."""

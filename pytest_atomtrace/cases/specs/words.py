@@ -16,6 +16,7 @@ __all__ = [
     "Metric",
     "Pattern",
     "Phase",
+    "RankNames",
     "Ranks",
     "Reason",
     "Share",
@@ -86,7 +87,11 @@ Share: TypeAlias = Annotated[
     ),
 ]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
-Ranks: TypeAlias = Annotated[str | list[str], Meta(description="all (each must fit), any, a rank's name, or several")]
+RankNames: TypeAlias = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+Ranks: TypeAlias = Annotated[
+    Annotated[str, Meta(min_length=1)] | RankNames,
+    Meta(description="all (each must fit), any, a rank's name, or several"),
+]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 Reason: TypeAlias = Annotated[str, Meta(min_length=1, description="why, and who looks after it")]
 
