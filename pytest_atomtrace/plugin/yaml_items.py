@@ -51,9 +51,8 @@ class SpecFile(pytest.Module):
         if self._refuse_unknown_marks(spec, where) or spec.problems:
             return
         if spec.catalog_missing:
-            yield CheckItem.of(
-                self, "from_catalog", _skipping, marks=[pytest.mark.gpu, pytest.mark.skip(reason=NO_CATALOG)]
-            )
+            marks = [pytest.mark.gpu, pytest.mark.skip(reason=NO_CATALOG)]
+            yield CheckItem.of(self, "from_catalog", lambda: None, marks=marks)
         for one in spec.cases:
             for note in one.notes:
                 warn_at(self.path, f"{where}:{one.place.line}", note)
@@ -109,11 +108,11 @@ class CheckItem(pytest.Function):
         line: int = 1,
         marks: list[pytest.MarkDecorator],
     ) -> CheckItem:
-        """Make one; `line` is where its entry starts."""
+        """Make one of a function of its own; `line` is where its entry starts."""
+        # On the function as decorators would put them: -rs shows the line of such a skip, of an added mark it does not.
+        setattr(function, "pytestmark", [decorator.mark for decorator in marks])  # noqa: B010  # functions have none
         made = cls.from_parent(parent, name=name, callobj=function)
         made.line = line
-        for mark in marks:
-            made.add_marker(mark)
         return made
 
     def reportinfo(self) -> tuple[Path, int, str]:
@@ -142,10 +141,6 @@ def _settle(trace: Trace, assertion: Assertion) -> None:
         method(**assertion.arguments)
     else:
         method(first, **assertion.arguments)
-
-
-def _skipping() -> None:
-    """Never runs: its item is skipped."""
 
 
 def _function_at(path: Path, check: Check) -> Callable[..., None]:

@@ -282,6 +282,14 @@ def test_a_mark_that_needs_more_than_its_name_is_refused(place: pytest.Pytester,
     assert result.stderr.str().count(says) == 2
 
 
+def test_the_summary_of_skips_has_the_line_of_the_entry(place: pytest.Pytester) -> None:
+    for mode in ((), ("-n", "2")):
+        result = run(place, "-rs", *mode)
+        result.stdout.fnmatch_lines([f"SKIPPED [[]1[]] {FILE}:14: not on this stack"])
+    (place.path / FILE).write_text("from_catalog: small\nkernels: [{called: x}]\n")
+    run(place, "-rs").stdout.fnmatch_lines([f"SKIPPED [[]1[]] {FILE}:1: no catalog of models: *"])
+
+
 def test_a_whole_file_can_be_skipped_or_expected_to_fail(place: pytest.Pytester) -> None:
     path: Path = place.path / FILE
     path.write_text("case: {model: m, tp: 2}\nskip: bring-up\nkernels: [{called: none}, {called: nothing}]\n")
