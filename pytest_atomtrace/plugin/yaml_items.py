@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import types
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from pytest_atomtrace.plugin.state import CASE, STATE
 from pytest_atomtrace.verdicts.questions import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from pytest_atomtrace.cases.specs.entries import Check
@@ -37,10 +38,13 @@ class SpecFile(pytest.Module):
     A Module with an empty module object, since module-scoped fixtures need a module to live in.
     """
 
+    decorators: dict[str, pytest.MarkDecorator]
+
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         """One collector per case; a file with mistakes has none, they are raised together with all others."""
         self.obj = types.ModuleType(self.path.name.partition(".")[0])
         self.obj.__file__ = str(self.path)
+        self.decorators = {}
         state = self.config.stash[STATE]
         state.collected_cases = True
         spec = read_spec(self.path, judge=problem_of, catalog=lambda: catalog_of(self.config))
@@ -59,15 +63,21 @@ class SpecFile(pytest.Module):
             yield CaseCollector.of(self, one, spec)
 
     def _refuse_unknown_marks(self, spec: Spec, where: str) -> bool:
-        """Record marks that this run of pytest does not know; whether there are any."""
+        """Record marks that this run of pytest refuses (--strict-markers); whether there are any."""
         unknown = False
-        for mark in (*spec.of_all, *(mark for check in spec.checks for mark in check.marks)):
+        for mark in dict.fromkeys((*spec.of_all, *(mark for check in spec.checks for mark in check.marks))):
             try:
-                getattr(pytest.mark, mark.name)
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
+                    self.decorators[mark.name] = getattr(pytest.mark, mark.name)
             except (pytest.fail.Exception, AttributeError) as error:
                 unknown = True
                 place = f"{where}:{mark.place.line}:{mark.place.column}"
                 self.config.stash[STATE].mistakes.add(f"{mark.path}: {error}", nodeid="", where=place)
+            else:
+                for one in said:  # that nobody registered it, without --strict-markers
+                    text = f"{mark.path}: {one.message}"
+                    warnings.warn_explicit(text, one.category, str(self.path), mark.place.line)
         return unknown
 
 
@@ -76,19 +86,21 @@ class CaseCollector(pytest.Collector):
 
     spec: Spec
     case: SpecCase
+    decorators: dict[str, pytest.MarkDecorator]
 
     @classmethod
     def of(cls, parent: SpecFile, case: SpecCase, spec: Spec) -> CaseCollector:
         """Make one; its name is the case's slug."""
         made = cls.from_parent(parent, name=case.case.slug)
-        made.case, made.spec = case, spec
+        made.case, made.spec, made.decorators = case, spec, parent.decorators
         return made
 
     def collect(self) -> Iterator[pytest.Item]:
         """One item per check."""
         for check in self.spec.checks:
             function = _function_at(self.path, check)
-            item = CheckItem.of(self, check.name, function, line=check.place.line, marks=_marks(check, self.spec))
+            marks = _marks(check, self.spec, self.decorators)
+            item = CheckItem.of(self, check.name, function, line=check.place.line, marks=marks)
             item.stash[CASE] = self.case.case
             yield item
 
@@ -120,10 +132,10 @@ class CheckItem(pytest.Function):
         return self.path, self.line - 1, self.name
 
 
-def _marks(check: Check, spec: Spec) -> list[pytest.MarkDecorator]:
+def _marks(check: Check, spec: Spec, decorators: Mapping[str, pytest.MarkDecorator]) -> list[pytest.MarkDecorator]:
     of_file = spec.marks
     names = dict.fromkeys(mark.name for mark in (*spec.of_all, *check.marks))
-    marks: list[pytest.MarkDecorator] = [getattr(pytest.mark, name) for name in names]
+    marks = [decorators[name] for name in names]
     skip, xfail = check.skip or of_file.skip, check.xfail or of_file.xfail
     if skip is not None:
         marks.append(pytest.mark.skip(reason=skip))

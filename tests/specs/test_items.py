@@ -255,6 +255,16 @@ def test_a_mark_of_the_whole_file_is_told_at_its_own_place(place: pytest.Pyteste
     assert "atomtrace found 1 mistake in" in text
 
 
+def test_a_mark_that_nobody_registered_warns_once_at_its_line_where_pytest_is_not_strict(
+    place: pytest.Pytester,
+) -> None:
+    place.makeini("[pytest]\n")
+    (place.path / FILE).write_text("case: {model: m, tp: 2}\nlaunch:\n  mean: 1 s\n  marks: [extar]\n")
+    result = place.runpytest_subprocess("--atom-replay=saved", "-p", "no:randomly")
+    result.assert_outcomes(passed=1, warnings=1)
+    assert f"{FILE}:4: PytestUnknownMarkWarning: launch.marks[0]: Unknown pytest.mark.extar" in result.stdout.str()
+
+
 @pytest.mark.parametrize(
     ("marks", "says"),
     [
