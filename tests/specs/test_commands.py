@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,6 +86,13 @@ def test_wrong_usage_is_one_line_and_exit_2(
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert says in result.err
+
+
+def test_a_pipe_is_not_waited_for(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.atom.yaml"
+    os.mkfifo(pipe)
+    result = atomtrace("spec", "check", pipe)
+    assert (result.code, result.out.splitlines()[0]) == (1, f"{pipe}:1:1: cannot be read: it is no regular file")
 
 
 def test_a_missing_file_is_a_problem_like_any_other(atomtrace: Callable[..., Result], tmp_path: Path) -> None:

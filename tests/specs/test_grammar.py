@@ -226,6 +226,16 @@ def test_all_mistakes_of_a_file_come_at_once_in_the_order_of_the_text(tmp_path: 
     assert lines == ["1:18:", "1:31:", "1:40:", "4:5:", "6:14:", "7:23:", "7:31:"]
 
 
+def test_a_name_of_no_letters_is_refused(tmp_path: Path) -> None:
+    text = (
+        "case: {model: m}\nkernels:\n  - {called: a, name: '**'}\n  - {called: b, name: x}\n  - {called: c, name: x}\n"
+    )
+    assert located(read(tmp_path, text)) == [
+        "3:23: kernels[0].name: '**' holds no letter and no digit",
+        "5:23: kernels[2].name: the name 'x' is taken",
+    ]
+
+
 def test_ids_hold_nothing_that_splits_selects_or_globs() -> None:
     assert id_safe("aiter::moe_forward") == "aiter-moe_forward"
     assert id_safe("aiter::mla_a*_qseqlen4_*") == "aiter-mla_a-_qseqlen4"

@@ -292,6 +292,18 @@ def test_a_mark_that_needs_more_than_its_name_is_refused(place: pytest.Pytester,
     assert result.stderr.str().count(says) == 2
 
 
+def test_names_of_every_script_are_ids_of_their_own(place: pytest.Pytester) -> None:
+    names = ("квантование", "量子化", "कि", "का", "über::moe [1]")
+    checks = "".join(
+        f"  - {{called: attention_kernel, at_least: {n}, name: '{name}'}}\n" for n, name in enumerate(names, 1)
+    )
+    (place.path / FILE).write_text(f"case: {{model: m, tp: 2}}\nkernels:\n{checks}", encoding="utf-8")
+    found = ids(place)
+    assert [one.rpartition("::")[2] for one in found] == ["квантование", "量子化", "कि", "का", "über-moe_1"]
+    for one in found:
+        run(place, one).assert_outcomes(passed=1)
+
+
 def test_the_summary_of_skips_has_the_line_of_the_entry(place: pytest.Pytester) -> None:
     for mode in ((), ("-n", "2")):
         result = run(place, "-rs", *mode)

@@ -11,7 +11,7 @@ from pytest_atomtrace.cases.specs.decode import decode, got, refuse_repeated_key
 from pytest_atomtrace.cases.specs.grammar import SECTIONS, Assertion, Entry, Section
 from pytest_atomtrace.cases.specs.marknames import MarkUse, read_marks
 from pytest_atomtrace.cases.specs.problems import meant
-from pytest_atomtrace.cases.specs.words import STEP_KINDS, id_safe
+from pytest_atomtrace.cases.specs.words import STEP_KINDS, name_safe
 from pytest_atomtrace.cases.specs.yamldoor import Mapping, Node, Scalar, Sequence
 
 if TYPE_CHECKING:
@@ -130,9 +130,13 @@ class Checks:
     def _keep(self, entry: Entry, assertion: Assertion, path: str, node: Node, *, many: bool) -> None:
         name = assertion.name
         if entry.name is not None:
-            name = id_safe(entry.name) + (f"-{assertion.name.rpartition('-')[2]}" if many else "")
-            if name in self._taken:
-                self._problems.add(node.place, f"{path}.name", f"the name {name!r} is taken")
+            chosen, asked = name_safe(entry.name), node.get("name") if isinstance(node, Mapping) else None
+            place = asked.place if asked is not None else node.place
+            name = chosen + (f"-{assertion.name.rpartition('-')[2]}" if many else "")
+            if not chosen:
+                self._problems.add(place, f"{path}.name", f"{entry.name!r} holds no letter and no digit")
+            elif name in self._taken:
+                self._problems.add(place, f"{path}.name", f"the name {name!r} is taken")
         unique = name
         while unique in self._taken:
             # Counted on from the last one: thousands of equal names must not be tried from 2 again.

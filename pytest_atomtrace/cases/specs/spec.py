@@ -84,6 +84,9 @@ def read_spec(path: Path, *, judge: Judge, catalog: Callable[[], Catalog | None]
     that names one; it may raise ConfigError.
     """
     try:
+        if path.exists() and not path.is_file():
+            # A named pipe would be waited for until somebody writes to it.
+            return Spec(problems=(Problem(Place(), "", "cannot be read: it is no regular file"),))
         with path.open("rb") as stream:
             # Not read whole before its size is known: a 10 MB file costs what 512 kB cost.
             root = parse(stream.read(MAX_BYTES + 1))

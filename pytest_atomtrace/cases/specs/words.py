@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta
@@ -22,6 +23,7 @@ __all__ = [
     "Share",
     "Text",
     "id_safe",
+    "name_safe",
 ]
 
 # The words of the trace engine; tests keep them in step with it (numpy must not load to collect a file).
@@ -105,3 +107,11 @@ def id_safe(text: str) -> str:
     text = re.sub(r"::|[*?]+", "-", text.strip().removeprefix("re:"))
     text = re.sub(r"[^A-Za-z0-9_-]+", "_", text)
     return re.sub(r"-{2,}", "-", text).strip("_-")[:80] or "any"
+
+
+def name_safe(text: str) -> str:
+    """`id_safe` of a name that somebody chose: letters of every script stay, so that two names stay two."""
+    text = re.sub(r"::|[*?]+", "-", unicodedata.normalize("NFC", text.strip()))
+    # Letters, numbers and the marks on them: \w leaves the vowels of Indic scripts out.
+    text = "".join(one if one in "_-" or unicodedata.category(one)[0] in "LMN" else " " for one in text)
+    return re.sub(r"-{2,}", "-", re.sub(r" +", "_", text)).strip("_-")[:80]
