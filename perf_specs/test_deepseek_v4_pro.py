@@ -17,7 +17,6 @@ LAYERS = 61
 HASH_LAYERS = 3
 GATED_LAYERS = LAYERS - HASH_LAYERS
 CSA_LAYERS = 30
-HCA_LAYERS = LAYERS - CSA_LAYERS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -55,25 +54,31 @@ def test_tokens_are_sorted_once_per_moe_layer(atom_trace: Trace) -> None:
     atom_trace.assert_kernel_called("opus_moe_sorting_entry*", during="decode", per_step=LAYERS)
 
 
-def test_dense_compressed_attention_uses_the_fused_decode_kernel(atom_trace: Trace) -> None:
-    # ATOM atom/model_ops/v4_kernels: one fused kernel where the compressed cache is short (ratio 128).
-    atom_trace.assert_kernel_called("_paged_decode_fused_kernel", during="decode", per_step=HCA_LAYERS)
+def test_every_layer_attends_once(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/v4_kernels/paged_decode.py: with an fp8 cache aiter's assembly kernel (hsa/gfx950/mla_v4);
+    # with a bf16 one Triton's, in one pass or split, by the batch and alike in every layer.
+    atom_trace.assert_kernel_called(
+        r"re:mla_a8w8_\w*_nm|_paged_decode_(?:fused|split)_kernel", during="decode", per_step=LAYERS
+    )
 
 
-def test_sparse_attention_splits_and_reduces(atom_trace: Trace) -> None:
-    # ATOM atom/model_ops/v4_kernels: split and reduce over the indexer's choice (ratio 4).
-    atom_trace.assert_kernel_called("_paged_decode_split_kernel", during="decode", per_step=CSA_LAYERS)
-    atom_trace.assert_kernel_called("_paged_decode_reduce_kernel", during="decode", per_step=CSA_LAYERS)
+def test_the_indexers_choice_becomes_pages_once_per_sparse_layer(atom_trace: Trace) -> None:
+    # ATOM atom/model_ops/v4_kernels/csa_translate_pack.py: only layers of ratio 4 choose.
+    atom_trace.assert_kernel_called("_csa_translate_pack_kernel", during="decode", per_step=CSA_LAYERS)
 
 
 def test_the_indexer_scores_once_per_sparse_layer(atom_trace: Trace) -> None:
-    # aiter triton gluon kernel behind aiter::indexer_score_topk.
-    atom_trace.assert_kernel_called("_gluon_deepgemm_fp8_paged_mqa_logits", during="decode", per_step=CSA_LAYERS)
+    # Behind aiter::indexer_score_topk: aiter FlyDSL pa_mqa_logits_fp4 over an fp4 index cache, the gluon kernel
+    # _gluon_deepgemm_fp8_paged_mqa_logits where the GPU has no fp4.
+    atom_trace.assert_kernel_called(
+        "re:pa_mqa_logits_fp4|deepgemm_fp8_paged_mqa_logits", during="decode", per_step=CSA_LAYERS
+    )
 
 
-def test_two_all_reduces_per_layer(atom_trace: Trace) -> None:
-    # aiter csrc/include/custom_all_reduce.cuh: after attention and after the MoE, in every layer.
-    atom_trace.assert_kernel_called("aiter::cross_device_reduce_2stage*", during="decode", per_step=2 * LAYERS)
+def test_two_all_reduces_per_layer_and_one_for_the_embedding(atom_trace: Trace) -> None:
+    # aiter csrc/include/custom_all_reduce.cuh, in one stage or two by the size: after attention and after the MoE, in
+    # every layer; and one where the vocabulary's shards meet (ATOM atom/model_ops/embed_head.py).
+    atom_trace.assert_kernel_called("re:cross_device_reduce_[12]stage", during="decode", per_step=2 * LAYERS + 1)
 
 
 def test_prefill_goes_through_the_moe_op(atom_trace: Trace) -> None:
@@ -83,9 +88,11 @@ def test_prefill_goes_through_the_moe_op(atom_trace: Trace) -> None:
 
 
 def test_prefill_attention_is_the_sparse_kernel(atom_trace: Trace) -> None:
-    # ATOM atom/model_ops/v4_kernels: plain for ratio 128, _csa for ratio 4.
-    atom_trace.assert_kernel_called("_sparse_attn_v4_paged_prefill_kernel", during="prefill", per_step=HCA_LAYERS)
-    atom_trace.assert_kernel_called("_sparse_attn_v4_paged_prefill_csa_kernel", during="prefill", per_step=CSA_LAYERS)
+    # ATOM atom/model_ops/v4_kernels/paged_prefill.py: aiter's pa_sparse_prefill_fp8_opus over an fp8 cache; over a
+    # bf16 one Triton's, whose variant (_csa) goes by the length of the prefix.
+    atom_trace.assert_kernel_called(
+        "re:pa_sparse_prefill|_sparse_attn_v4_paged_prefill", during="prefill", per_step=LAYERS
+    )
 
 
 def test_no_moe_fallback(atom_trace: Trace) -> None:

@@ -22,12 +22,14 @@ MUTATIONS = {
         "test_hash_layers_route_by_token_id": "rename:_hash_topk_kernel=_slow_hash_topk_kernel",
         "test_each_layer_runs_both_moe_gemms_once": "drop:flydsl_moe2_*@phase=decode",
         "test_tokens_are_sorted_once_per_moe_layer": "rename:opus_moe_sorting_entry=ck_moe_sorting",
-        "test_dense_compressed_attention_uses_the_fused_decode_kernel": (
-            "rename:_paged_decode_fused_kernel=_paged_decode_unfused_kernel"
+        "test_every_layer_attends_once": "rename:_paged_decode_fused_kernel=_paged_decode_unfused_kernel",
+        "test_the_indexers_choice_becomes_pages_once_per_sparse_layer": (
+            "drop:_csa_translate_pack_kernel@phase=decode"
         ),
-        "test_sparse_attention_splits_and_reduces": "drop:_paged_decode_reduce_kernel",
         "test_the_indexer_scores_once_per_sparse_layer": "drop:_gluon_deepgemm_fp8_paged_mqa_logits@phase=decode",
-        "test_two_all_reduces_per_layer": "rename:cross_device_reduce_2stage=ncclDevKernel_Generic_2",
+        "test_two_all_reduces_per_layer_and_one_for_the_embedding": (
+            "rename:cross_device_reduce_2stage=ncclDevKernel_Generic_2"
+        ),
         "test_prefill_goes_through_the_moe_op": "rename:flydsl_moe1_*=moe_gemm1_untuned@phase=prefill",
         "test_prefill_attention_is_the_sparse_kernel": "drop:_sparse_attn_v4_paged_prefill_csa_kernel",
         "test_no_moe_fallback": "extra:moe_ck2stages_gemm1_256x128x128x64_1x4",
