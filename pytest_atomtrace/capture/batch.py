@@ -211,6 +211,10 @@ class Batch:
             progress.done(f"failed: {error.problem[:160]}")
             self._note(error, f"window {number} of {case.slug}", last=last)
             raise with_place(error, f"What it left: {target}") from None
+        except BaseException:
+            if taking.left_open:
+                progress.done(f"our profiler window is being closed; its files stay in {server.trace_dir}")
+            raise
         finally:
             server.windows += 1
             self._launch_stages = []

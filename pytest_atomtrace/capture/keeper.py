@@ -20,6 +20,8 @@ stop       patience_s                              returncode, leftover (pids), 
 start      argv, env, cwd, log                     pid (of a helper beside the server: a benchmark client)
 helper                                             returncode (None while it runs)
 end_helper                                         returncode
+hold_window url, log, since                        held: a window of ours on a server that is not, to be closed
+drop_window                                        dropped: it is closed
 release                                            released
 quit                                               bye; then the process exits
 ========== ======================================= =====================================================
@@ -40,6 +42,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.clock import SYSTEM_CLOCK
 from pytest_atomtrace.capture.gpus import GpuSite, read_topology
+from pytest_atomtrace.capture.held_window import HeldWindow
 from pytest_atomtrace.capture.identity import Identity
 from pytest_atomtrace.capture.keeper_helper import Helper, WrittenFiles
 from pytest_atomtrace.capture.ladder import Ladder
@@ -72,6 +75,7 @@ class Keeper:
         self._server: Identity | None = None
         self._returncode: int | None = None
         self._helper = Helper(self._reap)
+        self._window: HeldWindow | None = None
         self._buffer = b""
         self._orphaned = False
         self._leaving = False
@@ -101,6 +105,7 @@ class Keeper:
                 self._serve_lines()
         finally:  # whatever went wrong above: no exit before the server's
             self._helper.stop()
+            self._close_window()
             leftover = self._stop(_HURRY_S)
             if leftover:
                 sys.stderr.write(f"processes outlived SIGKILL: {leftover}\n")
@@ -150,6 +155,8 @@ class Keeper:
             "start": self._start_helper,
             "helper": self._ask_helper,
             "end_helper": self._end_helper,
+            "hold_window": self._hold_window,
+            "drop_window": self._drop_window,
             "release": self._release,
             "quit": self._quit,
         }
@@ -243,6 +250,26 @@ class Keeper:
     def _end_helper(self, _: dict[str, object]) -> dict[str, object]:
         self._helper.stop()
         return {"returncode": self._helper.returncode}
+
+    def _hold_window(self, request: dict[str, object]) -> dict[str, object]:
+        if self._lock is None or not self._lock.held:
+            return {"error": "no window is opened without the lease"}
+        self._window = HeldWindow(str(request["url"]), str(request["log"]), int(str(request["since"])))
+        return {"held": True}
+
+    def _drop_window(self, _: dict[str, object]) -> dict[str, object]:
+        self._window = None
+        return {"dropped": True}
+
+    def _close_window(self) -> None:
+        """Whatever goes wrong with somebody's server, what follows must be done."""
+        window, self._window = self._window, None
+        if window is None:
+            return
+        try:
+            sys.stderr.write(f"{window.close()}\n")
+        except Exception as error:  # noqa: BLE001  # a lock that is never freed would be worse
+            sys.stderr.write(f"our profiler window may be open still: {type(error).__name__}: {error}\n")
 
     def _stop_on_request(self, request: dict[str, object]) -> dict[str, object]:
         start = self._clock.monotonic_s()

@@ -85,6 +85,8 @@ EVENTS: dict[str, re.Pattern[str]] = {
         r"shape is M:(?P<m>\d+), N:(?P<n>\d+), K:(?P<k>\d+).*?not found tuned config in (?P<table>[^,]+)"
     ),
     "moe_default": re.compile(r"\[fused_moe\] using (?P<stages>\d)stage default for (?P<shape>\(.*\))"),
+    # A rank whose window really ends says the first; before 2026-06-05 the engine core said the second.
+    "profiler_stopping": re.compile(r"Rank \d+: stopping profiler|Profiler stopping\.\.\."),
     "profiler_stopped": re.compile(r"profiler stop completed in"),
     "baton": re.compile(r"waiting for baton release at (?P<path>\S+)"),
 }

@@ -36,6 +36,7 @@ __all__ = ["Taking"]
 class Taking:
     """The taking of one window; `hanging` is true if requests of ours may still run on the server afterwards.
 
+    `left_open` is true if the keeper has to close the window, on a server that is not ours.
     `closed_by_others` is true if it failed since another client of the server ended it: the files are that one's.
 
     `env` and `work` are for a benchmark client that is a process of its own.
@@ -52,6 +53,7 @@ class Taking:
     test_id: str
     around: Surroundings
     hanging: bool = False
+    left_open: bool = False
     closed_by_others: bool = False
     _decoding: DecodingLoad | None = field(default=None, repr=False)
 
@@ -93,6 +95,7 @@ class Taking:
                     raise failure
                 closed = closed_by_others(server, there, since=log_start) if server.attached else None
                 if closed is not None:
+                    window.ours.closed()
                     self.closed_by_others = True
                     raise closed
                 stale, log_stop, states, reply = await self._export(window, failure)
@@ -107,6 +110,7 @@ class Taking:
                     await self._decoding.abandon()
                 # Requests that hang on would run in the next case's window too.
                 self.hanging = window.in_flight > 0
+                self.left_open = window.ours.open
             load.check(f"window {self.number}")
             bench = {**load.figures(), **await window.accepted_since(drafts)}
             if server.attached:
@@ -187,5 +191,7 @@ class Taking:
                 raise
             finally:
                 reply = stop.result() if stop.done() and not stop.cancelled() else None
+                if reply is not None:
+                    window.ours.closed()
                 stop.cancel()
         return stale, log_stop, states, reply

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pytest_atomtrace.capture.acceptance import DraftCounts, draft_counts
 from pytest_atomtrace.capture.decoding import DecodingLoad
+from pytest_atomtrace.capture.held_window import OurWindow
 from pytest_atomtrace.capture.http import Client, Reply, Stream, TransportError
 from pytest_atomtrace.capture.prompts import requests_for
 from pytest_atomtrace.capture.server import Patience
@@ -51,6 +52,11 @@ class Window:
     loads: Loads
     stages: list[dict[str, object]] = field(default_factory=list)
     _runs: list[Workload] = field(default_factory=list)
+    ours: OurWindow = field(init=False)
+
+    def __post_init__(self) -> None:
+        """No window is open yet."""
+        self.ours = OurWindow(self.server)
 
     async def warm_up(self) -> None:
         """One full pass of the case's concurrency with other prompts, drained; before it, measure the tokenizer.
@@ -94,6 +100,8 @@ class Window:
     async def open(self) -> int:
         """Start the profiler and see every rank say so; returns the log's size before it.
 
+        A start that failed half-way is undone on a server that is not ours.
+
         Raises:
             WindowError: refused, unanswered, or a rank did not start.
 
@@ -102,15 +110,26 @@ class Window:
         with self.timed("start_profile"):
             self.server.log.poll()
             before = self.server.log.size
-            call = self.client.post("/start_profile", timeout_s=_START_S)
+            self.ours.opening(before)
             try:
-                reply = await self.server.beside(call, "start_profile", WindowError, Patience(_START_S + 5.0))
-            except TransportError as error:
-                raise WindowError(f"the profiler did not start: {error}", "", self.server.log.tail()) from error
-            if reply.status != 200:
-                raise WindowError(f"the profiler did not start: {reply.reason}", "", self.server.log.tail())
-            await self._see_ranks_start(before)
+                await self._start()
+                await self._see_ranks_start(before)
+            except InfraError:
+                await self.ours.undo(self.client, before)
+                raise
         return before
+
+    async def _start(self) -> None:
+        call = self.client.post("/start_profile", timeout_s=_START_S)
+        try:
+            reply = await self.server.beside(call, "start_profile", WindowError, Patience(_START_S + 5.0))
+        except TransportError as error:
+            raise WindowError(f"the profiler did not start: {error}", "", self.server.log.tail()) from error
+        if reply.status == 200:
+            return
+        if reply.status < 500:  # 500 is the server's time-out: the ranks may start yet
+            self.ours.closed()
+        raise WindowError(f"the profiler did not start: {reply.reason}", "", self.server.log.tail())
 
     async def run(self) -> Workload:
         """The measured requests; raises WorkloadError when one failed."""

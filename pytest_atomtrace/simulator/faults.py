@@ -26,6 +26,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "stop_timeout": ("seconds, default 0.5; late by, default 2", "stop answers 500, the files appear later"),
     "async_stop": ("", "start and stop return at once without `traces`, as ATOM before 2026-06-05"),
     "no_profiler": ("", "profiler calls answer 200 and do nothing, as without --torch-profiler-dir"),
+    "rank_not_started": (RANK_0, "the profiler of one rank does not start, the others record"),
     "start_already_running": ("", "a window is open before the first client comes"),
     "fail_requests": ("every n-th, default 1", "completions are answered with 500"),
     "stall_stream": ("after n tokens, default 3", "streams stop in the middle and stay open"),

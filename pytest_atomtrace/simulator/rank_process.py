@@ -99,6 +99,8 @@ class _Worker:
     def _start(self, before: dict[str, Any] | None) -> None:
         if self._folder is None or self._steps is not None or self._faults.get("no_profiler"):
             return
+        if self._faults.on_rank("rank_not_started", self._rank):
+            return
         self._steps, self._before = [], before
         self._facts = self.facts()
         self._start_ns = (self._config["clock_ns"] or time.time_ns()) - self._facts.base_ns
