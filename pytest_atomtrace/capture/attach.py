@@ -87,7 +87,8 @@ def attach_server(
         WindowError: somebody has a window open on it.
 
     """
-    trace_dir = Path(settings.attach_trace_dir)
+    # Resolved, since the open files of the server's workers are known by their real paths.
+    trace_dir = Path(settings.attach_trace_dir).resolve()
     if not trace_dir.is_dir():
         raise LaunchError(
             f"--atom-attach-trace-dir: {trace_dir} is no directory",

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import TraceFileError
@@ -187,12 +187,21 @@ class ExportWatch:
             return 0.0
         return now_s - known[1]
 
+    def _rank_in(self, logged: str) -> str | None:
+        """The rank that a path of the log is of, by the path's end.
+
+        Where it begins is the server's affair: it may know its directory by a relative name, through a link, or as a
+        container's path of what is mounted elsewhere here.
+        """
+        parts = PurePath(logged.rstrip(":,.")).parent.parts
+        return next((rank for rank in map("/".join, (parts[-2:], parts[-1:])) if rank in self.ranks), None)
+
     def _failed_ranks(self) -> dict[str, str]:
         failed: dict[str, str] = {}
         for event in self.log.events("export_failed", since=self.since):
-            parent = Path(event.path.rstrip(":,.")).parent
-            with contextlib.suppress(ValueError):
-                failed[str(parent.relative_to(self.trace_dir))] = "the log says: failed to export trace"
+            rank = self._rank_in(event.path)
+            if rank is not None:
+                failed[rank] = "the log says: failed to export trace"
         for event in self.log.events("stop_failed", since=self.since):
             match = _RANK_NUMBER.search(event.line)
             # In data parallel servers every engine counts from 0, so the number names no rank there.

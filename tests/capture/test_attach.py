@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import pytest
 from pytest_atomtrace.capture.attach import lock_name_of
 from pytest_atomtrace.capture.http import free_port
 from pytest_atomtrace.capture.life import listener_of, log_of
-from pytest_atomtrace.errors import ConfigError, LaunchError, LeaseError, WindowError
+from pytest_atomtrace.errors import ConfigError, ExportError, LaunchError, LeaseError, WindowError
 from pytest_atomtrace.settings import Settings
 from tests.capture.conftest import Rig, small_case, wait_for
 
@@ -160,6 +161,23 @@ def test_without_a_log_an_open_window_is_found_by_closing_it(rig: Rig, foreign: 
     ):
         rig.session_with(server.settings()).obtain(case, needed=[case], test_id="t")
     assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("form", ["relative", "symlink"])
+def test_a_failed_export_is_told_at_once_however_the_trace_directory_is_named(
+    rig: Rig, foreign: Callable[..., Foreign], form: str
+) -> None:
+    rig.sim(FAULT="export_error:1")
+    server = foreign("-tp", "2")
+    rig.monkeypatch.chdir(server.traces.parent)
+    link = server.traces.with_name("link")
+    link.symlink_to("traces")
+    settings = server.settings(attach_trace_dir="traces" if form == "relative" else str(link), export_timeout=300.0)
+    case = small_case()
+    start = time.monotonic()
+    with pytest.raises(ExportError, match=r"1 of 2 ranks did not export, the export failed: rank_1 failed"):
+        rig.session_with(settings).obtain(case, needed=[case], test_id="t")
+    assert time.monotonic() - start < 30
 
 
 def test_a_server_that_is_not_there_and_a_directory_that_is_not_are_named(rig: Rig, tmp_path: Path) -> None:

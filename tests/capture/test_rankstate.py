@@ -189,3 +189,15 @@ def test_open_files_of_a_process_are_seen(tmp_path: Path) -> None:
         assert tmp_path / "open" in writers_of([os.getpid()])
     assert tmp_path / "open" not in writers_of([os.getpid()])
     assert writers_of([2**22 + 1]) == frozenset()
+
+
+@pytest.mark.parametrize("where", ["/container/traces", "tr", "../elsewhere/tr"])
+@pytest.mark.parametrize("rank", ["rank_1", "dp0_tp1", "decode/rank_0"])
+def test_a_failed_export_is_recognised_by_whatever_path_the_server_knows_its_directory(
+    scene: Scene, where: str, rank: str
+) -> None:
+    scene.watch.ranks = ("rank_0", rank)
+    (scene.folder / "server.log").write_text(f"Rank 0: failed to export trace to {where}/{rank}/{STEM}.gz\n")
+    states = scene.look()
+    assert states[rank].text == f"{rank} failed (the log says: failed to export trace)"
+    assert states["rank_0"].state == "missing"
