@@ -136,10 +136,15 @@ async def _verify(server: Server, settings: Settings, progress: Progress) -> Non
 
 
 def _refuse_unfinished(path: Path, redactor: Redactor) -> None:
-    """Every rank says when its window begins and when it ended: more beginnings than ends is an open window."""
+    """Every rank says when its window begins and when it ended: more beginnings than ends is an open window.
+
+    Only the life of the server that runs counts: an earlier one that was killed took its windows along.
+    """
     history = ServerLog(path, redactor)
     history.poll()
-    begun, ended = len(history.events("profiler_started")), len(history.events("profiler_stopped"))
+    life = max((event.offset for event in history.events("server_starting")), default=0)
+    begun = len(history.events("profiler_started", since=life))
+    ended = len(history.events("profiler_stopped", since=life))
     if begun > ended:
         raise WindowError(
             f"somebody has a profiler window open on the server: {begun} starts and {ended} stops are in {path}",

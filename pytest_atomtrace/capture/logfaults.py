@@ -74,6 +74,8 @@ FAULTS: tuple[Fault, ...] = (
 
 #: Lines that are counted, not feared.
 EVENTS: dict[str, re.Pattern[str]] = {
+    # The first line and the last of a start; a log may hold several lives of a server (``>> server.log``).
+    "server_starting": re.compile(r"Initializing engine with model |Starting server on \S+:\d+"),
     "profiler_started": re.compile(r"profiler started \(detailed="),
     "engine_started": re.compile(r"Engine Core: profiler started"),
     "export_failed": re.compile(r"failed to export trace to (?P<path>\S+)"),

@@ -30,14 +30,15 @@ MODEL = "deepseek-ai/DeepSeek-V4-Pro"
 class Foreign:
     """A server that somebody started by hand."""
 
-    def __init__(self, rig: Rig, directory: Path, *arguments: str, log: bool = True) -> None:
+    def __init__(self, rig: Rig, directory: Path, *arguments: str, log: bool = True, history: str = "") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.traces = directory / "traces"
         self.log = directory / "server.log"
         argv = [sys.executable, "-m", "pytest_atomtrace.simulator", "--model", MODEL, "--server-port", str(self.port)]
         argv += ["--torch-profiler-dir", str(self.traces), *arguments]
-        self._stream = self.log.open("wb")
+        self.log.write_text(history)
+        self._stream = self.log.open("ab")
         # A pipe for stdout hides the log, as a container's log driver does.
         out = self._stream if log else subprocess.DEVNULL
         self.process = subprocess.Popen(argv, stdout=out, stderr=self._stream, start_new_session=True)
@@ -75,10 +76,10 @@ class Foreign:
 def foreign(rig: Rig, tmp_path: Path) -> Iterator[Callable[..., Foreign]]:
     started: list[Foreign] = []
 
-    def start(*arguments: str, log: bool = True) -> Foreign:
+    def start(*arguments: str, log: bool = True, history: str = "") -> Foreign:
         directory = tmp_path / f"foreign-{len(started)}"
         directory.mkdir()
-        started.append(Foreign(rig, directory, *arguments, log=log))
+        started.append(Foreign(rig, directory, *arguments, log=log, history=history))
         return started[-1]
 
     yield start
@@ -142,6 +143,27 @@ def test_a_window_that_somebody_left_open_is_found_in_the_log_and_left_open(
     assert server.files == set()
     server.post("/stop_profile")
     wait_for(lambda: len(server.files) == 2, seconds=10, what="the window of somebody else, whole")
+
+
+EARLIER_LIFE = """[atom 09:00:00] Initializing engine with model deepseek-ai/DeepSeek-V4-Pro...
+[atom 09:08:00] Starting server on 0.0.0.0:8000 (loop=uvloop)...
+[atom 09:20:00] Rank 0: profiler started (detailed=False, dir=/tr/rank_0)
+[atom 09:20:00] Rank 1: profiler started (detailed=False, dir=/tr/rank_1)
+[atom 09:20:04] Rank 0: profiler stop completed in 2.10s
+"""
+
+
+def test_a_window_that_an_earlier_server_took_along_is_none_of_the_one_that_runs(
+    rig: Rig, foreign: Callable[..., Foreign]
+) -> None:
+    """One log for all lives of the server, as ``>> server.log`` makes it."""
+    server = foreign("-tp", "2", history=EARLIER_LIFE)
+    case = small_case()
+    assert rig.session_with(server.settings()).obtain(case, needed=[case], test_id="t").ranks
+    server.post("/start_profile")
+    again = small_case(conc=2)
+    with pytest.raises(WindowError, match=r"has a profiler window open on the server: 4 starts and 2 stops"):
+        rig.session_with(server.settings()).obtain(again, needed=[again], test_id="t")
 
 
 def test_without_a_log_an_open_window_is_found_by_closing_it(rig: Rig, foreign: Callable[..., Foreign]) -> None:
