@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.engines import RUN_TOKEN
 from pytest_atomtrace.capture.files import read_json, write_json
+from pytest_atomtrace.capture.hosts import host_places
 from pytest_atomtrace.capture.identity import Identity, environ_holders
 from pytest_atomtrace.capture.locks import HostLock, SharedHold
 from pytest_atomtrace.capture.record import MANIFEST
@@ -57,7 +58,7 @@ def run_of(capture: Path) -> Path | None:
 
 def captures_of_case(run: Path, slug: str) -> list[Path]:
     """Every window of a case in a run, of all its launches."""
-    bases = [run, *sorted(run.glob("launches/*"))]
+    bases = [base for host in host_places(run) for base in (host, *sorted(host.glob("launches/*")))]
     places = [place for base in bases for place in sorted((base / "captures" / slug).glob("*"))]
     return [place for place in places if (place / MANIFEST).is_file()]
 
@@ -193,4 +194,5 @@ def _strip(run: Path) -> int:
 
 
 def _bases(run: Path) -> Iterable[Path]:
-    return (run, *run.glob("launches/*"), *run.glob("sides/*"), *run.glob("sides/*/launches/*"))
+    parts = ("launches/*", "sides/*", "sides/*/launches/*")
+    return [base for host in host_places(run) for base in (host, *(one for part in parts for one in host.glob(part)))]

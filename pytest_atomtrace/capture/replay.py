@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.engines import ranks_of
 from pytest_atomtrace.capture.files import numbered_children, read_json
+from pytest_atomtrace.capture.hosts import host_places
 from pytest_atomtrace.capture.public_case import public_fields
 from pytest_atomtrace.capture.record import MANIFEST, Capture
 from pytest_atomtrace.capture.store import capture_at
@@ -144,10 +145,11 @@ def _store_captures(directory: Path) -> Iterator[tuple[str, Path]]:
     if numbered:
         yield _slug_of(numbered[-1]), numbered[-1]
         return
-    for base in (directory / "captures", directory):
-        cases = [child for child in _children(base) if _windows(child)]
+    # Of what several hosts captured the first one's serves; the others' can be named by their directories.
+    shared = [case for host in host_places(directory) for case in _children(host / "captures") if _windows(case)]
+    for cases in (shared, [child for child in _children(directory) if _windows(child)]):
         if cases:
-            for child in cases:
+            for child in {case.name: case for case in reversed(cases)}.values():
                 last = _windows(child)[-1]
                 yield _slug_of(last), last
             return
@@ -159,10 +161,14 @@ def _store_captures(directory: Path) -> Iterator[tuple[str, Path]]:
 def latest_run(directory: Path) -> Path | None:
     """The run that an output directory stands for, None if it is none or no run has captures."""
     latest = directory / "latest"
-    if latest.is_dir() and (latest / "captures").is_dir():
+    if latest.is_dir() and _has_captures(latest):
         return latest
-    runs = [run for run in _children(directory / "runs") if (run / "captures").is_dir()]
+    runs = [run for run in _children(directory / "runs") if _has_captures(run)]
     return max(runs, key=lambda run: run.stat().st_mtime_ns, default=None)
+
+
+def _has_captures(run: Path) -> bool:
+    return any((host / "captures").is_dir() for host in host_places(run))
 
 
 def _windows(directory: Path) -> list[Path]:

@@ -20,7 +20,7 @@ __all__ = ["REPORT", "SavedCapture", "SavedRun", "find_runs"]
 
 REPORT = "report.json"
 # A run with captures of another launch or side only (a comparison) has no `captures` of its own.
-_PARTS = ("captures", "launches", "sides")
+_PARTS = ("captures", "launches", "sides", "hosts")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _run(directory: Path) -> SavedRun:
     directory = directory.resolve()
     places = [
         one
-        for captures in _capture_folders(directory, 3)
+        for captures in _capture_folders(directory, 4)
         for case in _children(captures)
         for one in numbered_children(case)
     ]
@@ -117,7 +117,7 @@ def _run(directory: Path) -> SavedRun:
 
 def _part(captures: Path, windows: list[Path]) -> SavedRun:
     run = captures.parent
-    while run.parent.name in ("launches", "sides"):
+    while run.parent.name in _PARTS[1:]:
         run = run.parent.parent
     slug = windows[0].parent.name
     known = captures.name == "captures"
@@ -129,10 +129,10 @@ def _part(captures: Path, windows: list[Path]) -> SavedRun:
 
 
 def _capture_folders(directory: Path, depth: int) -> Iterator[Path]:
-    """``captures`` of the run itself, of its further launches and of the sides of a comparison."""
+    """``captures`` of the run itself, of its further launches and hosts and of the sides of a comparison."""
     if (directory / "captures").is_dir():
         yield directory / "captures"
-    for part in ("launches", "sides"):
+    for part in _PARTS[1:]:
         if depth and (directory / part).is_dir():
             for child in sorted(_children(directory / part), key=lambda one: (len(one.name), one.name)):
                 yield from _capture_folders(child, depth - 1)
@@ -161,7 +161,7 @@ def _capture(place: Path, run: Path | None) -> SavedCapture:
             f"{place / MANIFEST} has schema {manifest.get('schema')!r}, this version reads {MANIFEST_SCHEMA}"
         )
     parts = place.relative_to(run).parts if run is not None and place.is_relative_to(run) else ()
-    # launches/<k>/ and sides/<name>/ come before captures/<slug>/<n>.
+    # hosts/<name>/, sides/<name>/ and launches/<k>/ come before captures/<slug>/<n>.
     above = dict(zip(parts[:-3:2], parts[1:-3:2], strict=False))
     launch = above.get("launches", "1")
     return SavedCapture(

@@ -12,6 +12,7 @@ from pytest_atomtrace.capture.availability import choose_engine
 from pytest_atomtrace.capture.batch import Batch
 from pytest_atomtrace.capture.clock import SYSTEM_CLOCK, Clock
 from pytest_atomtrace.capture.engines import RUN_TOKEN, engine_of, launch_environment
+from pytest_atomtrace.capture.hosts import host_directory
 from pytest_atomtrace.capture.identity import Identity
 from pytest_atomtrace.capture.lease import LOCK_NAME, Lease, LeaseDesk, refuse_leftover, refuse_unreturned
 from pytest_atomtrace.capture.loads import refuse_unsupported
@@ -74,7 +75,8 @@ class CaptureSession:
         self._emit = progress
         self._show = show
         self._clock = clock
-        self._store = Store(run.run_dir.resolve(), run.run_id, clock, windows if windows is not None else {})
+        place = host_directory(run.run_dir.resolve(), settings.lock_directory)
+        self._store = Store(place, run.run_id, clock, windows if windows is not None else {})
         self._lease: Lease | None = None
         self._chosen: Engine | None = None
         self._warned = False

@@ -9,6 +9,7 @@
     <run dir>/quarantine/<slug>-<n>/                   what a failed window left, and reason.txt
     <run dir>/launches/<k>/...                         all of that again for the k-th launch of a server, k > 1
     <run dir>/sides/<name>/...                         all of that again for one side of a comparison
+    <run dir>/hosts/<name>/...                         all of that again for each further host of the run
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.files import read_json, write_json
+from pytest_atomtrace.capture.hosts import host_places
 from pytest_atomtrace.capture.identity import Identity
 from pytest_atomtrace.capture.record import MANIFEST, MANIFEST_SCHEMA, Capture
 from pytest_atomtrace.errors import InfraError, RememberedFailureError, StoreError
@@ -148,9 +150,10 @@ class Store:
 
 def attempt_of(run_dir: Path, test_id: str) -> str | None:
     """What `test_id` was attempting when its process ended, or failed at before; None if nothing."""
+    bases = [base for host in host_places(run_dir) for base in (host, *sorted(host.glob("launches/*")))]
     for place, what in (("captures", "the capture of"), ("servers", "the launch of the server")):
         for record in ("attempt.json", "failed.json"):
-            for path in sorted([*run_dir.glob(f"{place}/*/{record}"), *run_dir.glob(f"launches/*/{place}/*/{record}")]):
+            for path in [path for base in bases for path in sorted(base.glob(f"{place}/*/{record}"))]:
                 if (read_json(path) or {}).get("test") == test_id:
                     return f"{what} {path.parent.name}"
     return None

@@ -72,10 +72,11 @@ def _named(target: str, slugs: list[str], latest: Path) -> str:
 
 def _cases(run: Path) -> dict[str, Place]:
     """The last window of every case of a run, slices where only those are left."""
+    from pytest_atomtrace.capture.hosts import host_places
     from pytest_atomtrace.capture.replay import list_captures
 
     found: dict[str, Place] = {}
-    for case in sorted((run / "slices").glob("*")):
+    for case in [case for host in host_places(run) for case in sorted((host / "slices").glob("*"))][::-1]:
         windows = sorted((child for child in case.iterdir() if child.is_dir()), key=lambda child: child.name)
         if windows:
             found[case.name] = Place(windows[-1], sliced=True)

@@ -45,7 +45,8 @@ def point_latest(output: Path, run_id: str) -> None:
 
     A run that took nothing (a replay, one that failed at its first launch) would take it away from captures.
     """
-    if not any((output / "runs" / run_id).glob("captures/*/*/manifest.json")):
+    run = output / "runs" / run_id
+    if not any(any(run.glob(f"{host}captures/*/*/manifest.json")) for host in ("", "hosts/*/")):
         return
     link = output / "latest"
     target = Path("runs") / run_id
