@@ -100,6 +100,21 @@ def test_last_failed_takes_only_the_captures_that_it_needs(site: Site, mode: tup
     assert site.ledger.overlaps == []
 
 
+def test_stepwise_stops_at_the_failure_and_goes_on_from_it(site: Site, mode: tuple[str, ...]) -> None:
+    site.write(SPEC)
+    first = site.run("-q", "-k", "128", "--sw", *mode)
+    (failed,) = (name for name, seen in first.outcomes.items() if seen == "failure")
+    # The failure stops the run; by then both cases of the server were captured under its one launch.
+    assert (site.ledger.launches, site.ledger.windows) == (1, 2)
+    again = site.run("-q", "-k", "128", "--sw", "--sw-skip", *mode)
+    assert failed in again.outcomes
+    wanted = expected_outcomes(first) | expected_outcomes(again)
+    assert first.outcomes | again.outcomes == wanted
+    assert len(wanted) == 6, "what the first run did not come to, the second did"
+    assert (site.ledger.launches, site.ledger.windows) == (2, 4)
+    assert site.ledger.overlaps == []
+
+
 def test_selected_items_launch_only_their_servers(site: Site, mode: tuple[str, ...]) -> None:
     site.write(SPEC)
     done = site.run("-q", "-k", "64 and conc4", *mode)
