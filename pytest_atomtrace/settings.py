@@ -211,6 +211,13 @@ class Settings:
     attach_trace_dir: str = _row(
         "path", default="", help="the --torch-profiler-dir of the server that --atom-attach names", scope="host"
     )
+    attach_log: str = _row(
+        "path",
+        default="",
+        help="the log of the server that --atom-attach names, found by itself for a local server that writes to a "
+        "file; none: there is none, and a profiler window that is open there is closed before ours",
+        scope="host",
+    )
     replay: str = _row("path", default="", help="directory with saved captures or traces; implies the replay backend")
     output: str = _row("path", default=".atomtrace", help="where runs are kept, relative to the rootdir")
     keep: str = _row(

@@ -83,7 +83,7 @@ def attach_server(
     Its process and log are used where they can be seen: a local server of this user whose output goes to a file.
 
     Raises:
-        LaunchError: it does not answer, or serves another model or parallelism.
+        LaunchError: it does not answer, serves another model or parallelism, or its log is not to be seen.
         WindowError: somebody has a window open on it.
 
     """
@@ -94,11 +94,13 @@ def attach_server(
             f"--atom-attach-trace-dir: {trace_dir} is no directory",
             "Name the --torch-profiler-dir that the server was started with; it must be visible on this machine.",
         )
+    url = settings.attach.rstrip("/")
+    asyncio.run(_refuse_silent(url, settings, clock))
     parts = urlsplit(settings.attach)
     identity = listener_of(_port_of(parts)) if parts.hostname in _LOCAL else None
     life = AttachedLife(identity)
     redactor = Redactor(env, (settings.attach,))
-    path = log_of(life.pids())
+    path = _log_path(settings, life)
     log = ServerLog(work / "none.log", redactor)
     progress.done(f"attaching to {redactor.text(settings.attach)} (log: {path or 'not to be seen'})")
     if path is not None:
@@ -109,7 +111,7 @@ def attach_server(
         case=case,
         launch=Launch((), {}),
         identity=identity or Identity(0, 0),
-        url=settings.attach.rstrip("/"),
+        url=url,
         trace_dir=trace_dir,
         ranks=ranks_of(case),
         log=log,
@@ -119,20 +121,38 @@ def attach_server(
         life=life,
         attached=True,
     )
-    asyncio.run(_verify(server, settings, progress))
+    asyncio.run(wait_until_ready(server, settings, progress))
     return server
 
 
-async def _verify(server: Server, settings: Settings, progress: Progress) -> None:
-    async with Client(server.url, clock=server.clock) as client:
+async def _refuse_silent(url: str, settings: Settings, clock: Clock) -> None:
+    async with Client(url, clock=clock) as client:
         try:
             await client.get("/v1/models", timeout_s=settings.workload_timeout)
         except TransportError as error:
             raise LaunchError(
-                f"no server answers at {server.url}: {error}",
+                f"no server answers at {url}: {error}",
                 "Start one with --torch-profiler-dir, or leave --atom-attach out to have one launched.",
             ) from error
-    await wait_until_ready(server, settings, progress)
+
+
+def _log_path(settings: Settings, life: AttachedLife) -> Path | None:
+    """The server's log; None only where the user said that there is none.
+
+    Whether a window is open is told by the log alone: the server answers the same to a start that does nothing, and
+    the one request that differs, /stop_profile, ends what somebody records. So that is not sent unasked.
+    """
+    if settings.attach_log == "none":
+        return None
+    path = Path(settings.attach_log).resolve() if settings.attach_log else log_of(life.pids())
+    if path is not None and path.is_file():
+        return path
+    raise LaunchError(
+        f"--atom-attach-log: {path} is no file" if path else "the attached server's log cannot be seen from here",
+        "It tells whether somebody records on the server now. Name it: --atom-attach-log FILE (of a container: "
+        "docker logs -f NAME > FILE 2>&1 &). --atom-attach-log=none goes without it: then /stop_profile is sent once "
+        "before our window, and ends a recording of somebody else.",
+    )
 
 
 def _refuse_unfinished(path: Path, redactor: Redactor) -> None:

@@ -32,6 +32,7 @@ __all__ = ["LOCK_NAME", "QUEUE_NAME", "Lease", "LeaseDesk", "lock_name", "refuse
 _POLL_S = 0.1
 # A lock without a holder's name is being handed over; only one that stays so is worth a line.
 _CHANGING_S = 1.0
+_GPUS = "the GPUs"
 LOCK_NAME = "gpus.lock"
 QUEUE_NAME = "gpus.queue"
 
@@ -103,6 +104,11 @@ class LeaseDesk:
     lock: str = LOCK_NAME
 
     @property
+    def _wanted(self) -> str:
+        # The only other lock is that of a server that is not ours, by its URL.
+        return _GPUS if self.site is not None or self.lock == LOCK_NAME else "the attached server"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The lock files that are wanted."""
         return tuple(map(lock_name, self.site.cards)) if self.site is not None else (self.lock,)
@@ -143,8 +149,9 @@ class LeaseDesk:
                 what, text, who_known = self._waiting(ahead, facts)
                 waited_s = self.clock.monotonic_s() - start_s
                 if waited_s > timeout_s:
+                    were = "were" if self._wanted == _GPUS else "was"
                     raise LeaseError(
-                        f"the GPUs were not free within {format_seconds(timeout_s)}: {text}",
+                        f"{self._wanted} {were} not free within {format_seconds(timeout_s)}: {text}",
                         "Wait for that run, or raise --atom-lock-timeout.",
                     )
                 if said != what and (who_known or (not said and waited_s > _CHANGING_S)):
@@ -177,16 +184,16 @@ class LeaseDesk:
         who = next(filter(None, holders), None) or (read_holder(ahead[0].path) if ahead else {})
         queue = f"; {len(ahead)} before us in the queue" if ahead else ""
         if not who:
-            return "the GPUs", f"changing hands{queue}", False
+            return self._wanted, f"changing hands{queue}", False
         since = f"since {who.get('since', '?')}{self._ago(who)}{queue}"
         if facts.get("run_dir") is None or who.get("run_dir") != facts["run_dir"]:
             holder = f"{who.get('user', '?')}, pid {who.get('pid', '?')} ({who.get('test', '?')})"
-            return "the GPUs", f"held by {holder}, {since}", True
+            return self._wanted, f"held by {holder}, {since}", True
         worker = f"worker {who.get('worker', '?')} of this run, pid {who.get('pid', '?')},"
         # Who holds a server's lease takes every capture of it that the run needs, this one too.
         if who.get("server_key") == facts.get("server_key"):
             return "this capture", f"{worker} takes it (for {who.get('test', '?')}), {since}", True
-        return "the GPUs", f"held by {worker} which captures {who.get('case', '?')}, {since}", True
+        return self._wanted, f"held by {worker} which captures {who.get('case', '?')}, {since}", True
 
     def _now(self) -> dict[str, object]:
         return {"since": self.clock.local_time(), "since_unix_s": round(self.clock.wall_ns() / 1e9, 1)}

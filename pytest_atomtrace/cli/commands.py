@@ -181,20 +181,26 @@ def layers(arguments: argparse.Namespace, screen: Screen) -> Answer:
 def doctor(arguments: argparse.Namespace, screen: Screen) -> Answer:
     """`atomtrace doctor`: exit 1 if something stands in the way of a capture from the real server."""
     from pytest_atomtrace.capture.doctor import examine
+    from pytest_atomtrace.errors import ConfigError
     from pytest_atomtrace.report.doctor_rows import doctor_lines
     from pytest_atomtrace.report.records import record
     from pytest_atomtrace.settings import Settings, environment
 
     given = {f"atom_{name}": getattr(arguments, name) for name in ("lock_dir", "root", "python", "machine_root")}
     settings = Settings.resolve(cli=given, env=environment(), ini={})
+    parent = arguments.dump.parent if arguments.dump is not None else None
+    if parent is not None and not parent.is_dir():
+        raise ConfigError(f"{parent} is no directory; make it first: mkdir -p {parent}", "--dump")
     with screen.watching("looking at the machine"):
         found = examine(settings, environment())
+    note: list[tuple[str, str]] = []
     if arguments.dump is not None:
         from pytest_atomtrace.capture.dump import dump_machine
         from pytest_atomtrace.capture.files import write_json
 
         write_json(arguments.dump, dump_machine(settings.machine))
-    return Answer(1 if found.problems else 0, record(found), lambda width: doctor_lines(found, width=width))
+        note = [("", f"Wrote the machine's sysfs facts to {arguments.dump}, serial numbers masked.")]
+    return Answer(1 if found.problems else 0, record(found), lambda width: [*doctor_lines(found, width=width), *note])
 
 
 def _expected_ranks(arguments: argparse.Namespace) -> tuple[str, ...] | None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_atomtrace.plugin.mistakes import Mistakes
+    from pytest_atomtrace.settings import Settings
 
-__all__ = ["AtomTraceWarning", "cases_of", "finish", "parametrize", "warn_at"]
+__all__ = ["AtomTraceWarning", "bench_problem", "cases_of", "finish", "parametrize", "warn_at"]
 
 
 class AtomTraceWarning(UserWarning):
@@ -58,6 +59,10 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("atom_case", [pytest.param(None, marks=marks, id="no-catalog")], indirect=True)
         return
     for case in cases:
+        problem = bench_problem(case, state.settings)
+        if problem:
+            named = f"@pytest.mark.{found[0][1].name}: {problem}"
+            state.mistakes.add(named, nodeid=definition.nodeid, where=where)
         for note in advice(case):
             warn_at(Path(definition.path), where, note)
     metafunc.parametrize("atom_case", cases, ids=[case.slug for case in cases], indirect=True)
@@ -89,6 +94,26 @@ def cases_of(
         for problem in [str(error)] if error.where else error.problems:
             state.mistakes.add(f"{name}: {problem}", nodeid=definition.nodeid, where=where)
         return None
+
+
+def bench_problem(case: Case, settings: Settings) -> str:
+    """Why the run's options leave nobody to take the case's benchmark arguments, "" where that is not known yet.
+
+    Whether ATOM's client is installed is looked up when something is captured, and a replay sends no requests.
+    """
+    if not case.bench_args or settings.backend == "replay" or settings.workload == "atom":
+        return ""
+    for chosen, option in (
+        (settings.workload == "builtin", "--atom-workload=builtin"),
+        (settings.window_steps > 0, "--atom-window-steps"),
+        (settings.backend == "sim", "--atom-backend=sim"),
+    ):
+        if chosen:
+            return (
+                f"bench_args {list(case.bench_args)} are for ATOM's benchmark client, and {option} takes the built-in "
+                "one; leave them out, or run ATOM's: --atom-workload=atom"
+            )
+    return ""
 
 
 def _keys(mark: pytest.Mark) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_atomtrace.cases.specs.spec import read_spec
 from pytest_atomtrace.plugin.catalogs import NO_CATALOG, catalog_of
-from pytest_atomtrace.plugin.collection import warn_at
+from pytest_atomtrace.plugin.collection import bench_problem, warn_at
 from pytest_atomtrace.plugin.state import CASE, STATE
 from pytest_atomtrace.verdicts.questions import problem_of
 
@@ -58,6 +58,10 @@ class SpecFile(pytest.Module):
             marks = [pytest.mark.gpu, pytest.mark.skip(reason=NO_CATALOG)]
             yield CheckItem.of(self, "from_catalog", lambda: None, marks=marks)
         for one in spec.cases:
+            unused = bench_problem(one.case, state.settings)
+            if unused:
+                place = f"{where}:{one.place.line}:{one.place.column}"
+                state.mistakes.add(unused, nodeid="", where=place)
             for note in one.notes:
                 warn_at(self.path, f"{where}:{one.place.line}", note)
             yield CaseCollector.of(self, one, spec)

@@ -37,6 +37,7 @@ class Foreign:
         self.log = directory / "server.log"
         argv = [sys.executable, "-m", "pytest_atomtrace.simulator", "--model", MODEL, "--server-port", str(self.port)]
         argv += ["--torch-profiler-dir", str(self.traces), *arguments]
+        self.log_seen = log
         self.log.write_text(history)
         self._stream = self.log.open("ab")
         # A pipe for stdout hides the log, as a container's log driver does.
@@ -60,7 +61,8 @@ class Foreign:
         return set(self.traces.rglob("*.pt.trace.json.gz"))
 
     def settings(self, **more: object) -> dict[str, object]:
-        return {"backend": "attach", "attach": self.url, "attach_trace_dir": str(self.traces), **more}
+        hidden = {} if self.log_seen else {"attach_log": "none"}
+        return {"backend": "attach", "attach": self.url, "attach_trace_dir": str(self.traces), **hidden, **more}
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -166,6 +168,30 @@ def test_a_window_that_an_earlier_server_took_along_is_none_of_the_one_that_runs
         rig.session_with(server.settings()).obtain(again, needed=[again], test_id="t")
 
 
+def test_without_a_log_nothing_is_sent_unless_asked_for_and_a_log_can_be_named(
+    rig: Rig, foreign: Callable[..., Foreign]
+) -> None:
+    server = foreign("-tp", "2", log=False)
+    server.post("/start_profile")
+    asked = len(rig.ledger())
+    case = small_case()
+    with pytest.raises(LaunchError, match=r"log cannot be seen from here(.|\n)*--atom-attach-log=none"):
+        rig.session_with(server.settings(attach_log="")).obtain(case, needed=[case], test_id="t")
+    other = small_case(tp=1)
+    with pytest.raises(LaunchError, match=r"--atom-attach-log: /nowhere/x.log is no file"):
+        rig.session_with(server.settings(attach_log="/nowhere/x.log")).obtain(other, needed=[other], test_id="t")
+    assert len(rig.ledger()) == asked, "the window of somebody else goes on"
+
+
+def test_a_log_that_is_named_tells_of_an_open_window(rig: Rig, foreign: Callable[..., Foreign]) -> None:
+    server = foreign("-tp", "2", log=False)
+    server.post("/start_profile")
+    case = small_case()
+    with pytest.raises(WindowError, match=r"has a profiler window open on the server: 2 starts and 0 stops"):
+        rig.session_with(server.settings(attach_log=str(server.log))).obtain(case, needed=[case], test_id="t")
+    assert server.files == set()
+
+
 def test_without_a_log_an_open_window_is_found_by_closing_it(rig: Rig, foreign: Callable[..., Foreign]) -> None:
     server = foreign("-tp", "2", log=False)
     server.post("/start_profile")
@@ -230,8 +256,10 @@ def test_two_runs_at_one_server_take_turns_by_its_address(rig: Rig, foreign: Cal
     lock = HostLock(rig.tmp_path / "locks" / f"{lock_name_of(server.url)}.lock")
     assert lock.try_acquire({"user": "somebody", "pid": 7, "test": "theirs"})
     case = small_case()
-    with pytest.raises(LeaseError, match="held by somebody, pid 7"):
+    with pytest.raises(LeaseError, match=r"the attached server was not free within 0.3 s: held by somebody, pid 7"):
         rig.session_with(server.settings(lock_timeout=0.3)).obtain(case, needed=[case], test_id="t")
+    assert any("waiting for the attached server: held by somebody, pid 7" in line for line in rig.lines)
+    assert not any("the GPUs" in line for line in rig.lines)
     lock.release()
 
 

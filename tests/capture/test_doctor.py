@@ -105,7 +105,7 @@ def test_a_dump_holds_what_a_capture_reads_and_can_be_looked_at_elsewhere(
 ) -> None:
     machine.throttle(1, cycles=77, hbm_thermal=200)
     doctor(machine, tmp_path, "--dump", str(tmp_path / "machine.json"))
-    capsys.readouterr()
+    assert f"Wrote the machine's sysfs facts to {tmp_path / 'machine.json'}" in capsys.readouterr().out
     dump = json.loads((tmp_path / "machine.json").read_text())
     assert str(0xA1B2C3D400000000) not in json.dumps(dump), "serial numbers are masked"
     plant_machine(dump, tmp_path / "again")
@@ -118,6 +118,14 @@ def test_a_dump_holds_what_a_capture_reads_and_can_be_looked_at_elsewhere(
     metrics = f"{machine.device(1)}/gpu_metrics"
     assert (tmp_path / "again" / metrics).read_bytes() == (machine.root / metrics).read_bytes()
     assert dump_machine(tmp_path / "again")["gpus"] == 2
+
+
+def test_a_dump_into_a_directory_that_is_not_there_is_refused(
+    machine: FakeMachine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor(machine, tmp_path, "--dump", str(tmp_path / "misspelt" / "machine.json")) == 2
+    assert f"--dump: {tmp_path / 'misspelt'} is no directory; make it first: mkdir -p" in capsys.readouterr().err
+    assert not (tmp_path / "misspelt").exists()
 
 
 def test_a_dump_from_elsewhere_cannot_write_outside_its_place(tmp_path: Path) -> None:

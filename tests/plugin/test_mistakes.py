@@ -294,3 +294,25 @@ def test_wrong_options_name_their_source(pytester: pytest.Pytester, arguments: t
     result = pytester.runpytest_subprocess(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert words in result.stderr.str()
+
+
+@pytest.mark.parametrize("option", ["--atom-workload=builtin", "--atom-backend=sim", "--atom-window-steps=20"])
+def test_benchmark_arguments_that_nobody_would_take_are_refused_at_collection(
+    pytester: pytest.Pytester, mode: tuple[str, ...], option: str
+) -> None:
+    pytester.makepyfile(
+        test_one="""
+        import pytest
+
+        @pytest.mark.atom_case(model="m", bench_args=["--burstiness", "2"])
+        def test_bench(atom_trace): pass
+        """
+    )
+    pytester.path.joinpath("two.atom.yaml").write_text(
+        "case: {model: m, conc: 2, bench_args: [--burstiness, '2']}\nkernels:\n  - called: a\n"
+    )
+    code, text = run(pytester, option, *mode)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    said = "bench_args ['--burstiness', '2'] are for ATOM's benchmark client"
+    assert f"test_one.py:3: @pytest.mark.atom_case: {said}, and {option.partition('=2')[0]} takes the built-in" in text
+    assert f"two.atom.yaml:1:7: {said}" in text
