@@ -38,15 +38,22 @@ def test_each_layer_runs_both_moe_gemms_once(atom_trace: Trace) -> None:
     atom_trace.assert_kernel_called("flydsl_moe2_a*_wfp4_*", during="decode", per_step=LAYERS)
 
 
-def test_sliding_layers_use_the_two_dimensional_kernel(atom_trace: Trace) -> None:
-    # aiter triton unified attention: 2d for the 128-token window.
-    atom_trace.assert_kernel_called("kernel_unified_attention_2d", during="decode", per_step=SLIDING_LAYERS)
+# ATOM atom/model_ops/attention_mha.py: aiter's triton unified attention where ATOM_USE_UNIFIED_ATTN=1 (and in older
+# ATOM), else aiter's gluon paged decode for the window and its asm paged attention for the whole context.
+SLIDING = r"re:^kernel_unified_attention_2d|paged_attention_decode_(sliding_window|v2_gluon)"
+FULL = r"re:^kernel_unified_attention_3d|\bpa_|\d+pa_"
+
+
+def test_sliding_layers_attend_with_one_kernel_each(atom_trace: Trace) -> None:
+    # The window of 128 tokens is one partition, so nothing is split.
+    atom_trace.assert_kernel_called(SLIDING, during="decode", per_step=SLIDING_LAYERS)
 
 
 def test_full_layers_split_and_reduce(atom_trace: Trace) -> None:
-    # aiter triton unified attention: 3d plus reduce_segments for the whole context.
-    atom_trace.assert_kernel_called("kernel_unified_attention_3d", during="decode", per_step=FULL_LAYERS)
-    atom_trace.assert_kernel_called("reduce_segments", during="decode", per_step=FULL_LAYERS)
+    atom_trace.assert_kernel_called(FULL, during="decode", per_step=FULL_LAYERS)
+    if any(rank.kernels("kernel_unified_attention_3d", during="decode") for rank in atom_trace.ranks.values()):
+        # aiter triton unified attention: the split kernel leaves segments, which reduce_segments joins.
+        atom_trace.assert_kernel_called("reduce_segments", during="decode", per_step=FULL_LAYERS)
 
 
 def test_norm_and_padding_stay_fused(atom_trace: Trace) -> None:
