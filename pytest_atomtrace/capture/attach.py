@@ -149,7 +149,7 @@ def _log_path(settings: Settings, life: AttachedLife) -> Path | None:
         return path
     raise LaunchError(
         f"--atom-attach-log: {path} is no file" if path else "the attached server's log cannot be seen from here",
-        "It tells whether somebody records on the server now. Name it: --atom-attach-log FILE (of a container: "
+        "It tells whether somebody records on the server now. Name it: --atom-attach-log=FILE (of a container: "
         "docker logs -f NAME > FILE 2>&1 &). --atom-attach-log=none goes without it: then /stop_profile is sent once "
         "before our window, and ends a recording of somebody else.",
     )
