@@ -78,7 +78,7 @@ def test_the_indexer_scores_once_per_sparse_layer(atom_trace: Trace) -> None:
 def test_two_all_reduces_per_layer_and_one_for_the_embedding(atom_trace: Trace) -> None:
     # aiter csrc/include/custom_all_reduce.cuh, in one stage or two by the size: after attention and after the MoE, in
     # every layer; and one where the vocabulary's shards meet (ATOM atom/model_ops/embed_head.py).
-    atom_trace.assert_kernel_called("re:cross_device_reduce_[12]stage", during="decode", per_step=2 * LAYERS + 1)
+    atom_trace.assert_kernel_called(r"re:cross_device_reduce_[12]stage\b", during="decode", per_step=2 * LAYERS + 1)
 
 
 def test_prefill_goes_through_the_moe_op(atom_trace: Trace) -> None:

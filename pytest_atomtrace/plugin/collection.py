@@ -109,8 +109,10 @@ def bench_problem(case: Case, settings: Settings) -> str:
         (settings.backend == "sim", "--atom-backend=sim"),
     ):
         if chosen:
+            # Their values may be keys and tokens, which no output may show; the names tell enough.
+            names = [word.partition("=")[0] for word in case.bench_args if word.startswith("-")]
             return (
-                f"bench_args {list(case.bench_args)} are for ATOM's benchmark client, and {option} takes the built-in "
+                f"bench_args ({', '.join(names) or 'of no name'}) are for ATOM's benchmark client, and {option} takes the built-in "
                 "one; leave them out, or run ATOM's: --atom-workload=atom"
             )
     return ""

@@ -50,7 +50,8 @@ def refuse_ranks(ranks: object, *words: str) -> None:
     if not named:
         wrong = "the list is empty"
     elif not all(isinstance(one, str) and one.strip() for one in named):
-        wrong = "ranks are named by text"
+        number = next((one for one in named if isinstance(one, int) and not isinstance(one, bool)), None)
+        wrong = "ranks are named by text" + ("" if number is None else f", as rank_{number} is")
     else:
         for word in {*_RANK_WORDS}.intersection(named):
             if word not in words:

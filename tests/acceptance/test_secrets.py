@@ -60,16 +60,22 @@ import pytest
 
 @pytest.mark.atom_case(
     model="openai/gpt-oss-120b", isl=16, osl=40, conc=2,
-    bench_args=["--api-key", os.environ["AWS_SECRET_ACCESS_KEY"].swapcase()[::-1]],
-)
-def test_no_such_arguments(atom_trace):
-    pass
-
-@pytest.mark.atom_case(
-    model="openai/gpt-oss-120b", isl=16, osl=40, conc=2,
     server_args=["--vendor-api-key", os.environ["AWS_SECRET_ACCESS_KEY"][::-1]],
 )
 def test_refused(atom_trace):
+    pass
+"""
+
+
+REFUSED_AT_COLLECTION = """
+import os
+import pytest
+
+@pytest.mark.atom_case(
+    model="openai/gpt-oss-120b", isl=16, osl=40, conc=2,
+    bench_args=["--api-key", os.environ["AWS_SECRET_ACCESS_KEY"].swapcase()[::-1]],
+)
+def test_no_such_arguments(atom_trace):
     pass
 """
 
@@ -133,6 +139,14 @@ def test_a_refused_command_line_is_shown_without_its_secrets(site: Site) -> None
     site.write(REFUSED)
     done = site.run(*reports(site), env=environment(site, ""))
     assert "unrecognized arguments: --vendor-api-key <redacted>" in done.stdout
+    assert found_in(site.folder, but={site.ledger.path.name}) == []
+
+
+def test_arguments_refused_at_collection_are_told_without_their_secrets(site: Site) -> None:
+    site.write(REFUSED_AT_COLLECTION)
+    done = site.run(*reports(site), env=environment(site, ""))
+    assert done.code == 4, done.stdout
+    assert "bench_args" in done.stdout + done.stderr
     assert found_in(site.folder, but={site.ledger.path.name}) == []
 
 

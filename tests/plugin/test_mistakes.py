@@ -313,6 +313,6 @@ def test_benchmark_arguments_that_nobody_would_take_are_refused_at_collection(
     )
     code, text = run(pytester, option, *mode)
     assert code == pytest.ExitCode.USAGE_ERROR
-    said = "bench_args ['--burstiness', '2'] are for ATOM's benchmark client"
+    said = "bench_args (--burstiness) are for ATOM's benchmark client"
     assert f"test_one.py:3: @pytest.mark.atom_case: {said}, and {option.partition('=2')[0]} takes the built-in" in text
     assert f"two.atom.yaml:1:7: {said}" in text

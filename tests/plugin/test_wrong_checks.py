@@ -21,8 +21,8 @@ PROPER = "atom_trace.assert_kernel_called('flydsl_moe1_*', during='decode')"
 TYPO = "atom_trace.assert_kernel_called('flydsl_moe1_*', during='decod')"
 WRONG = {
     TYPO: "during='decod' is no phase; did you mean 'decode'?",
-    "atom_trace.assert_kernel_called('x', ranks=[3])": "ranks=[3]: ranks are named by text; the trace has rank_0",
-    "atom_trace.assert_kernel_called('x', ranks=[0])": "named by text; did you mean 'rank_0'?",
+    "atom_trace.assert_kernel_called('x', ranks=[3])": "ranks=[3]: ranks are named by text, as rank_3 is",
+    "atom_trace.assert_kernel_called('x', ranks=[0])": "named by text, as rank_0 is",
     "atom_trace.assert_kernel_called('x', during=['decode'])": "is no phase; did you mean 'decode'?",
     "atom_trace.assert_kernel_called('x', layer='kernal')": "layer='kernal' is no layer; did you mean 'kernel'?",
     "atom_trace.assert_kernel_not_called('x', example=3)": "example is the name of a kernel, got 3",
