@@ -112,8 +112,8 @@ def bench_problem(case: Case, settings: Settings) -> str:
             # Their values may be keys and tokens, which no output may show; the names tell enough.
             names = [word.partition("=")[0] for word in case.bench_args if word.startswith("-")]
             return (
-                f"bench_args ({', '.join(names) or 'of no name'}) are for ATOM's benchmark client, and {option} takes the built-in "
-                "one; leave them out, or run ATOM's: --atom-workload=atom"
+                f"bench_args ({', '.join(names) or 'of no name'}) are for ATOM's benchmark client, and {option} takes "
+                "the built-in one; leave them out, or run ATOM's: --atom-workload=atom"
             )
     return ""
 

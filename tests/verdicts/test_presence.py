@@ -206,7 +206,7 @@ def test_a_name_that_is_no_pattern_is_a_wrong_question(tmp_path: Path, name: str
 def test_ranks_that_are_no_names_are_a_wrong_question(tmp_path: Path) -> None:
     trace = trace_of(tmp_path)
     for ranks in ([3], 3):
-        with pytest.raises(ConfigError, match="ranks are named by text.*; write all, any, a rank"):
+        with pytest.raises(ConfigError, match=r"ranks are named by text.*; write all, any, a rank"):
             trace.assert_kernel_called("attention_kernel", ranks=ranks)  # type: ignore[arg-type]
 
 
