@@ -22,7 +22,7 @@ from pytest_atomtrace.errors import InfraError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HOSTS", "host_directory", "host_places"]
+__all__ = ["HOSTS", "host_directory", "host_places", "launch_places"]
 
 HOSTS = "hosts"
 _CLAIM = "host.json"
@@ -48,6 +48,13 @@ def host_places(run_dir: Path) -> Iterator[Path]:
     """The run's own directory and those of its further hosts, in order of their names."""
     yield run_dir
     yield from sorted(one for one in (run_dir / HOSTS).glob("*") if one.is_dir())
+
+
+def launch_places(run_dir: Path) -> Iterator[Path]:
+    """Where captures and servers of the run's hosts lie: of each its first launches, then its further ones."""
+    for host in host_places(run_dir):
+        yield host
+        yield from sorted(host.glob("launches/*"))
 
 
 def _identity(lock_directory: Path) -> str:

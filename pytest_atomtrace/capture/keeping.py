@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.engines import RUN_TOKEN
 from pytest_atomtrace.capture.files import read_json, write_json
-from pytest_atomtrace.capture.hosts import host_places
+from pytest_atomtrace.capture.hosts import host_places, launch_places
 from pytest_atomtrace.capture.identity import Identity, environ_holders
 from pytest_atomtrace.capture.locks import HostLock, SharedHold
 from pytest_atomtrace.capture.record import MANIFEST
@@ -58,8 +58,7 @@ def run_of(capture: Path) -> Path | None:
 
 def captures_of_case(run: Path, slug: str) -> list[Path]:
     """Every window of a case in a run, of all its launches."""
-    bases = [base for host in host_places(run) for base in (host, *sorted(host.glob("launches/*")))]
-    places = [place for base in bases for place in sorted((base / "captures" / slug).glob("*"))]
+    places = [place for base in launch_places(run) for place in sorted((base / "captures" / slug).glob("*"))]
     return [place for place in places if (place / MANIFEST).is_file()]
 
 

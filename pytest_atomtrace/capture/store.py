@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_atomtrace.capture.files import read_json, write_json
-from pytest_atomtrace.capture.hosts import host_places
+from pytest_atomtrace.capture.hosts import launch_places
 from pytest_atomtrace.capture.identity import Identity
 from pytest_atomtrace.capture.record import MANIFEST, MANIFEST_SCHEMA, Capture
 from pytest_atomtrace.errors import InfraError, RememberedFailureError, StoreError
@@ -150,7 +150,7 @@ class Store:
 
 def attempt_of(run_dir: Path, test_id: str) -> str | None:
     """What `test_id` was attempting when its process ended, or failed at before; None if nothing."""
-    bases = [base for host in host_places(run_dir) for base in (host, *sorted(host.glob("launches/*")))]
+    bases = list(launch_places(run_dir))
     for place, what in (("captures", "the capture of"), ("servers", "the launch of the server")):
         for record in ("attempt.json", "failed.json"):
             for path in [path for base in bases for path in sorted(base.glob(f"{place}/*/{record}"))]:

@@ -6,9 +6,8 @@ import contextlib
 import os
 import signal
 from collections import OrderedDict
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Captures", "captures_of"]
 
+_View = TypeVar("_View", bound="TraceView")
 # A rank of a long window is some 40 MB of columns; a session with many cases must not keep them all.
 TRACES_KEPT = 2
 
@@ -71,7 +71,6 @@ class Captures:
 
         """
         from pytest_atomtrace.plugin.waiving import waiving
-        from pytest_atomtrace.verdicts.saved import beside
         from pytest_atomtrace.verdicts.trace import Trace
 
         # A test that is run again starts with a clean record.
@@ -87,18 +86,13 @@ class Captures:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(case.slug)
         capture, data = self._loaded[case.slug]
-        trace = Trace(
-            data,
-            case=case,
-            directory=capture.directory,
-            engine=capture.engine,
-            settings=self._state.settings,
-            manifest=capture.manifest,
-            bench=beside(capture.directory, "bench.json"),
+        kind = partial(
+            Trace,
             record=lambda verdict: record.verdicts.append({**verdict.as_dict(), **asked_at(item.path)}),
             launches=ItemLaunches(self, item, case, self._state.settings),
             waive=waiving(self._state, case),
         )
+        trace = self._made(kind, capture, data, case)
         record.case = self._facts_of(trace, case, capture)
         trace.require("all")
         return trace
@@ -128,10 +122,15 @@ class Captures:
         return [self._view(capture, self._data_of(capture, case, keep=keep), case) for capture in captures]
 
     def _view(self, capture: Capture, data: TraceData, case: Case) -> TraceView:
-        from pytest_atomtrace.verdicts.saved import beside
         from pytest_atomtrace.verdicts.view import TraceView
 
-        return TraceView(
+        return self._made(TraceView, capture, data, case)
+
+    def _made(self, kind: Callable[..., _View], capture: Capture, data: TraceData, case: Case) -> _View:
+        """The view of a capture, with what lies beside it."""
+        from pytest_atomtrace.verdicts.saved import beside
+
+        return kind(
             data,
             case=case,
             directory=capture.directory,
@@ -177,7 +176,7 @@ class Captures:
     def simulated(self, case: Case) -> bool:
         """Whether the capture of the case is a simulated one, replayed or not."""
         loaded = self._loaded.get(case.slug)
-        return loaded is not None and "sim" in (loaded[0].engine, loaded[0].manifest.get("engine"))
+        return loaded is not None and self._view(*loaded, case).simulated
 
     def seconds(self, item: pytest.Item, case: Case) -> float:
         """Wall time of the first launch and its windows."""

@@ -45,8 +45,10 @@ def point_latest(output: Path, run_id: str) -> None:
 
     A run that took nothing (a replay, one that failed at its first launch) would take it away from captures.
     """
-    run = output / "runs" / run_id
-    if not any(any(run.glob(f"{host}captures/*/*/manifest.json")) for host in ("", "hosts/*/")):
+    from pytest_atomtrace.capture.hosts import host_places
+
+    hosts = host_places(output / "runs" / run_id)
+    if not any(any(host.glob("captures/*/*/manifest.json")) for host in hosts):
         return
     link = output / "latest"
     target = Path("runs") / run_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_atomtrace.errors import ConfigError, NoBaselineError
@@ -87,7 +88,7 @@ class _DamagedError(ValueError):
 
 
 def _baseline(data: _Object) -> Baseline:
-    return Baseline(
+    found = Baseline(
         case=_text(_field(data, "case"), "case"),
         simulated=_truth(_field(data, "simulated"), "simulated"),
         hardware=_facts(data, "hardware"),
@@ -98,9 +99,9 @@ def _baseline(data: _Object) -> Baseline:
         health=_texts(_field(data, "health"), "health"),
         untuned=_texts(data.get("untuned", []), "untuned"),
         metrics=_metrics(_object(_field(data, "metrics"), "metrics")),
-        kernels=_kernels(_object(_field(data, "kernels"), "kernels")),
-        ranks=_ranks(_object(_field(data, "kernels"), "kernels")),
     )
+    kernels, ranks = _kernels(_object(_field(data, "kernels"), "kernels"))
+    return replace(found, kernels=kernels, ranks=ranks)
 
 
 def _metrics(rows: _Object) -> dict[str, tuple[tuple[int, ...], ...]]:
@@ -131,28 +132,20 @@ def _windows(value: object, where: str) -> tuple[int, ...]:
     )
 
 
-def _kernels(rows: _Object) -> dict[str, Usage]:
-    found = {}
+def _kernels(rows: _Object) -> tuple[dict[str, Usage], dict[str, dict[str, int]]]:
+    found, ranks = {}, {}
     for name, value in rows.items():
         where = f"kernels[{json.dumps(name, ensure_ascii=False)}]"
         row = _object(value, where)
         calls = _whole(_field(row, "calls", where), f"{where}.calls", 1, _MOST_NS, " of calls")
         ns = _whole(_field(row, "ns", where), f"{where}.ns", 0, _MOST_NS, " of nanoseconds")
         found[name] = Usage(calls, float(ns))
-    return found
-
-
-def _ranks(rows: _Object) -> dict[str, dict[str, int]]:
-    found = {}
-    for name, value in rows.items():
-        where = f"kernels[{json.dumps(name, ensure_ascii=False)}]"
-        row = _object(value, where)
         if "ranks" in row:
-            ranks = _object(row["ranks"], f"{where}.ranks")
-            found[name] = {
-                rank: _whole(calls, f"{where}.ranks.{rank}", 0, _MOST_NS, " of calls") for rank, calls in ranks.items()
+            ranks[name] = {
+                rank: _whole(calls, f"{where}.ranks.{rank}", 0, _MOST_NS, " of calls")
+                for rank, calls in _object(row["ranks"], f"{where}.ranks").items()
             }
-    return found
+    return found, ranks
 
 
 def _facts(data: _Object, key: str) -> _Facts:

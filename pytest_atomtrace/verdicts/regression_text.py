@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.trace.layout import tp_groups
 from pytest_atomtrace.trace.names import short_name
 from pytest_atomtrace.units import format_duration
 from pytest_atomtrace.verdicts.attribution import attribute
@@ -207,8 +206,7 @@ def counts_verdict(trace: TraceView, check: str, baseline: Baseline, profile: St
     if not differing:
         calls = sum(use.calls for use in baseline.kernels.values())
         ranks = list(profile.ranks)
-        alike = len(ranks) == 1 or len(tp_groups(ranks)) == 1
-        where = on_ranks(ranks) if alike else f"(median of {len(ranks)} ranks)"
+        where = on_ranks(ranks) if profile.one_group else f"(median of {len(ranks)} ranks)"
         sentence = f"A decode step makes the baseline's {calls:,} kernel calls {where}."
         return Verdict(check, Outcome.PASS, sentence, facts={"calls": calls})
     sentence = f"The kernels of a decode step are not those of its baseline: {differing[0]}."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_atomtrace.verdicts.attribution import attribute
 from pytest_atomtrace.verdicts.recording import mean_usage
 from pytest_atomtrace.verdicts.stats import mann_whitney_p, welch_p
-from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, STEP, measure_window
+from pytest_atomtrace.verdicts.window_figures import FAMILY_PREFIX, FAMILY_SHARE, STEP, measure_window
 
 if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.attribution import Attribution
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["LEVEL", "Row", "SideBySide", "compare_sides", "loaded_of"]
 
 LEVEL = 0.01
-_FAMILY_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _samples(launches: Sequence[Sequence[Mapping[str, int]]]) -> dict[str, list[
 
 
 def _small(row: Row, step: Row) -> bool:
-    return row.metric.startswith(FAMILY_PREFIX) and max(row.a_ns, row.b_ns) < _FAMILY_SHARE * step.a_ns
+    return row.metric.startswith(FAMILY_PREFIX) and max(row.a_ns, row.b_ns) < FAMILY_SHARE * step.a_ns
 
 
 def _row(name: str, a: Sequence[float], b: Sequence[float]) -> Row:

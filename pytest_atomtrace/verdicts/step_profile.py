@@ -8,6 +8,7 @@ are told apart by aligning them over the ranks of a tensor-parallel group.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,11 @@ class StepProfile:
         """Step time (p50 of GPU busy) of the slowest rank."""
         return max(self.busy_ns.values())
 
+    @cached_property
+    def one_group(self) -> bool:
+        """Whether all ranks are of one tensor-parallel group, and so do the same."""
+        return len(tp_groups(list(self.ranks))) == 1
+
     def own_ns(self, rank: str) -> float:
         """Exposed time of a rank's kernels without its collectives."""
         return sum(use.ns for name, use in self.ranks[rank].items() if not is_collective(name))
@@ -84,7 +90,7 @@ class StepProfile:
         """Calls per step of a kernel on each rank, 0 where it is not called; empty for data-parallel ranks, whose
         batches differ and with them what they may call.
         """
-        if len(tp_groups(list(self.ranks))) != 1:
+        if not self.one_group:
             return {}
         return {rank: table[name].calls if name in table else 0 for rank, table in self.ranks.items()}
 

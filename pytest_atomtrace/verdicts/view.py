@@ -234,18 +234,10 @@ class TraceView:
         """
         if ranks in ("all", "any"):
             return list(self.data.ranks.values())
-        there = list(self.data.ranks)
-        asked: object = ranks  # specs bring values of any type
-        named = asked if isinstance(asked, (list, tuple)) else (asked,)
-        names = [name for name in named if isinstance(name, str)]
-        if len(names) < len(named):
-            wrong = next(name for name in named if not isinstance(name, str))
-            close = f"rank_{wrong}" in there
-            known = f"; did you mean 'rank_{wrong}'?" if close else f"; the trace has {listed(there)}"
-            raise ConfigError(f"ranks={ranks!r}: ranks are named by text{known}")
+        names = [ranks] if isinstance(ranks, str) else list(ranks)
         missing = [name for name in names if name not in self.data.ranks]
         if missing or not names:
-            problem = f"there is no {', '.join(missing) or 'rank named'}; the trace has {listed(there)}"
+            problem = f"there is no {', '.join(missing) or 'rank named'}; the trace has {listed(list(self.data.ranks))}"
             raise ConfigError(f"ranks={ranks!r}: {problem}")
         return [self.data.ranks[name] for name in names]
 

@@ -13,7 +13,6 @@ from tests.traces import Recipe, write_ranks
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODES = {"no xdist": (), "two workers": ("-n", "2")}
 
 SPEC = """
     import pytest
@@ -46,12 +45,6 @@ SPEC = """
 
     def test_no_answer_in_a_fixture(judged): pass
 """
-
-
-@pytest.fixture(params=list(MODES.values()), ids=list(MODES))
-def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    arguments: tuple[str, ...] = request.param
-    return arguments
 
 
 def healthy(pytester: pytest.Pytester) -> Path:

@@ -15,7 +15,6 @@ from tests.traces import Recipe, write_ranks
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODES = {"no xdist": (), "two workers": ("-n", "2")}
 
 SPEC = """
     import pytest
@@ -45,12 +44,6 @@ SPEC = """
     def test_expected(atom_trace):
         atom_trace.assert_kernel_called("no_such_kernel", during="decode")
 """
-
-
-@pytest.fixture(params=list(MODES.values()), ids=list(MODES))
-def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    arguments: tuple[str, ...] = request.param
-    return arguments
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from tests.traces import Recipe, write_ranks
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODES = {"no xdist": (), "two workers": ("-n", "2")}
 HEAD = "import pytest\npytestmark = pytest.mark.atom_case(model='m', tp=1)\n"
 PROPER = "atom_trace.assert_kernel_called('flydsl_moe1_*', during='decode')"
 TYPO = "atom_trace.assert_kernel_called('flydsl_moe1_*', during='decod')"
@@ -43,12 +42,6 @@ WRONG = {
     "atom_trace.decode.where(bss=4)": "where() has no argument 'bss'; did you mean 'bs'?",
     "atom_trace.ranks['rank_0'].kernels('re:(')": "is no regular expression",
 }
-
-
-@pytest.fixture(params=list(MODES.values()), ids=list(MODES))
-def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    arguments: tuple[str, ...] = request.param
-    return arguments
 
 
 @pytest.fixture
