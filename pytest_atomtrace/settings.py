@@ -449,6 +449,11 @@ class Settings:
         return {row.name: getattr(self, row.name) for row in rows() if scope is None or row.scope == scope}
 
     @property
+    def asks_for_files(self) -> bool:
+        """Whether some report has a place of its own, besides the run's directory."""
+        return bool(self.json or self.markdown or self.dashboard) or self.html not in ("auto", "none")
+
+    @property
     def lock_directory(self) -> Path:
         """The lease's directory: `lock_dir`, else one below the system's temporary directory."""
         return Path(self.lock_dir) if self.lock_dir else Path(tempfile.gettempdir()) / "atomtrace-locks"

@@ -1,4 +1,7 @@
-"""Progress lines that show without ``-s``, with ``-q`` and from workers; on a terminal, one that is kept up to date."""
+"""Progress lines that show without ``-s``, with ``-q`` and from workers; on a terminal, one that is kept up to date.
+
+Loaded by runs that have something to tell; every other run of pytest only pays for the duplicate of a descriptor.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,15 @@ _NARROWEST = 20
 
 
 class Progress:
-    """Writes to a duplicate of the real standard error.
+    """Writes to `fd`, a duplicate of the real standard error (-1: there is none, and nobody to tell).
 
-    pytest redirects fd 2 while tests run; in ``pytest_configure`` it is the real one (measured: the only place
-    from which lines show in all of default, ``-q``, ``-s`` and ``-n 2``). `live` allows the line that is kept up to
-    date; it needs a terminal too.
+    `live` allows the line that is kept up to date; it needs a terminal too.
     """
 
-    def __init__(self, *, live: bool = False) -> None:
+    def __init__(self, fd: int, *, live: bool = False) -> None:
         self._mid_line = False
         self._shown = False
-        try:
-            self._fd = os.dup(2)
-        except OSError:  # fd 2 is closed: nobody to tell
-            self._fd = -1
+        self._fd = fd
         self.live = live and self._fd >= 0 and os.isatty(self._fd)
 
     def test_starts(self) -> None:

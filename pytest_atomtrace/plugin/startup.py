@@ -6,14 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_atomtrace.plugin.options import read_settings
-from pytest_atomtrace.plugin.progress import Progress
-from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, worker_of
+from pytest_atomtrace.plugin.state import STATE, WORKER_INPUT, State, record_of, worker_of
 from pytest_atomtrace.settings import environment, rows
 
 if TYPE_CHECKING:
-    import pytest
-
+    from pytest_atomtrace.plugin.keeping import Keeping
+    from pytest_atomtrace.plugin.summary import Summary
     from pytest_atomtrace.settings import Row, Settings
 
 __all__ = ["configure", "unconfigure"]
@@ -48,7 +49,7 @@ def configure(config: pytest.Config) -> None:
         output=output,
         worker=str(worker["workerid"]) if worker is not None else "main",
         controller_pid=int(str(sent.get("controller_pid") or os.getpid())),
-        progress=_progress(config, alone=worker is None),
+        live=_may_be_live(config, alone=worker is None),
     )
     state.problems = list(dict.fromkeys(problems))
     config.stash[STATE] = state
@@ -70,7 +71,6 @@ def _checked(config: pytest.Config, settings: Settings, output: Path, unused_so_
         pytest.UsageError: the replay holds nothing, the output directory is a file, or the waivers are not there.
 
     """
-    import pytest
 
     def refuse(row: Row, problem: str) -> None:
         on_command_line = config.getoption(row.dest) is not None
@@ -96,10 +96,10 @@ def _checked(config: pytest.Config, settings: Settings, output: Path, unused_so_
     return settings.replace(replay=str((config.invocation_params.dir / settings.replay).resolve()))
 
 
-def _progress(config: pytest.Config, *, alone: bool) -> Progress:
+def _may_be_live(config: pytest.Config, *, alone: bool) -> bool:
     """With workers of xdist several processes write to one terminal: lines only."""
     distributed = bool(config.getoption("numprocesses", None) or config.getoption("tx", None))
-    return Progress(live=alone and not distributed and environment().get("TERM", "dumb") != "dumb")
+    return alone and not distributed and environment().get("TERM", "dumb") != "dumb"
 
 
 def _case_fields() -> str:
@@ -111,21 +111,49 @@ def _case_fields() -> str:
 
 
 def _register_controller_parts(config: pytest.Config, state: State) -> None:
-    from pytest_atomtrace.plugin.keeping import Keeping
-    from pytest_atomtrace.plugin.summary import Summary
-
-    config.pluginmanager.register(Summary(state), "atomtrace-summary")
-    config.pluginmanager.register(Keeping(state), "atomtrace-keeping")
+    reader = _FirstReport(config, state)
+    if state.settings.asks_for_files:
+        reader.load()
+    else:
+        config.pluginmanager.register(reader, "atomtrace-first-report")
     if config.pluginmanager.hasplugin("xdist"):
         from pytest_atomtrace.plugin.workers import ControllerHooks
 
         config.pluginmanager.register(ControllerHooks(), "atomtrace-controller")
 
 
+class _FirstReport:
+    """Loads what makes reports and tidies up with the first report that they may need: most runs have none."""
+
+    def __init__(self, config: pytest.Config, state: State) -> None:
+        self._config = config
+        self._state = state
+        self._loaded = False
+
+    # First, as the summary's own is: what it makes of an error must be what JUnit writes.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Whoever registers while a hook is being called is not called, so this report is handed on."""
+        if not self._loaded and (report.failed or record_of(report)):
+            for part in self.load():
+                part.pytest_runtest_logreport(report)
+
+    def load(self) -> tuple[Summary, Keeping]:
+        """Register both."""
+        from pytest_atomtrace.plugin.keeping import Keeping
+        from pytest_atomtrace.plugin.summary import Summary
+
+        self._loaded = True
+        summary, keeping = Summary(self._state), Keeping(self._state)
+        self._config.pluginmanager.register(summary, "atomtrace-summary")
+        self._config.pluginmanager.register(keeping, "atomtrace-keeping")
+        return summary, keeping
+
+
 def unconfigure(config: pytest.Config) -> None:
-    """Close the progress descriptor; configure may have failed half-way."""
+    """Give back what the state holds; configure may have failed half-way."""
     state = config.stash.get(STATE, None)
     if state is None:
         return
-    state.progress.close()
+    state.close()
     del config.stash[STATE]

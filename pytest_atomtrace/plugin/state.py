@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,20 @@ class State:
         output: Path,
         worker: str,
         controller_pid: int,
-        progress: Progress,
+        live: bool,
     ) -> None:
         self.settings = settings
         self._run_id = run_id
         self.output = output
         self.worker = worker
         self.controller_pid = controller_pid
-        self.progress = progress
+        self._live = live
+        # pytest redirects fd 2 while tests run; in `pytest_configure`, where this is made, it is the real one
+        # (measured: the only place from which lines show in all of default, -q, -s and -n 2).
+        try:
+            self._stderr = os.dup(2)
+        except OSError:  # fd 2 is closed: nobody to tell
+            self._stderr = -1
         self.collected_cases = False
         # Wrong settings that stop a run only once it has a test with a case.
         self.problems: list[str] = []
@@ -85,6 +92,20 @@ class State:
         from pytest_atomtrace.plugin.runs import new_run_id
 
         return self._run_id or new_run_id()
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Where this process says how far it is."""
+        from pytest_atomtrace.plugin.progress import Progress
+
+        return Progress(self._stderr, live=self._live)
+
+    def close(self) -> None:
+        """Give back the descriptor that progress is written to."""
+        if "progress" in self.__dict__:
+            self.progress.close()
+        elif self._stderr >= 0:
+            os.close(self._stderr)
 
     @cached_property
     def mistakes(self) -> Mistakes:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary"]
 
-# Whoever asked for a file gets one, also from a run without any case: an old one would be taken for this run's.
-_WRITTEN = ("json", "markdown", "dashboard")
 _NOTHING_RAN = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
 
 
@@ -77,8 +75,8 @@ class Summary:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the reports; give "no test failed, but some had no answer" its own exit code where one is set."""
         settings = self._state.settings
-        asked = bool(self._entries) or any(getattr(settings, name) for name in _WRITTEN)
-        asked = asked or settings.html not in ("auto", "none")
+        # Whoever asked for a file gets one, also from a run without any case: an old one would be taken for this run's.
+        asked = bool(self._entries) or settings.asks_for_files
         if asked and not session.config.option.collectonly and exitstatus not in _NOTHING_RAN:
             from pytest_atomtrace.plugin.reporting import Reporting
 
