@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-from pytest_atomtrace.cli.ab_command import ab
 from pytest_atomtrace.cli.answer import Answer
-from pytest_atomtrace.cli.export_command import export
-from pytest_atomtrace.cli.history_command import history
-from pytest_atomtrace.cli.open_command import open_in_perfetto
 from pytest_atomtrace.cli.reading import captures_at, locate, open_trace, rank_file, saved_ranks
-from pytest_atomtrace.cli.spec_commands import catalog, schema, spec
 
 if TYPE_CHECKING:
     import argparse
@@ -217,6 +213,17 @@ def _expected_ranks(arguments: argparse.Namespace) -> tuple[str, ...] | None:
         raise ConfigError(str(error)) from None
 
 
+def _from(module: str, name: str) -> Callable[[argparse.Namespace, Screen], Answer]:
+    """A command of a module that is loaded when it is asked for: the HTTP server of one is a tenth of `summary`."""
+
+    def command(arguments: argparse.Namespace, screen: Screen) -> Answer:
+        found = getattr(importlib.import_module(f"pytest_atomtrace.cli.{module}"), name)
+        answer: Answer = found(arguments, screen)
+        return answer
+
+    return command
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Screen], Answer]] = {
     "summary": summary,
     "kernels": kernels,
@@ -227,11 +234,11 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Screen], Answer]] = {
     "layers": layers,
     "doctor": doctor,
     "traits": traits,
-    "open": open_in_perfetto,
-    "ab": ab,
-    "export": export,
-    "history": history,
-    "spec": spec,
-    "schema": schema,
-    "catalog": catalog,
+    "open": _from("open_command", "open_in_perfetto"),
+    "ab": _from("ab_command", "ab"),
+    "export": _from("export_command", "export"),
+    "history": _from("history_command", "history"),
+    "spec": _from("spec_commands", "spec"),
+    "schema": _from("spec_commands", "schema"),
+    "catalog": _from("spec_commands", "catalog"),
 }

@@ -57,6 +57,8 @@ def clipped_ends(start: _I64, end: _I64, stream: _I32) -> _I64:
 
 def distinct(stream: _I32 | _I64) -> _I64:
     """Sorted streams. There are a handful, with small numbers: counting is ten times as quick as np.unique."""
+    if not len(stream):
+        return np.empty(0, dtype=np.int64)
     low, high = int(stream.min()), int(stream.max())
     if high - low >= _COUNTED_SPREAD:
         return np.unique(stream).astype(np.int64)

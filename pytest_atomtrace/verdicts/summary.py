@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.families import family
 from pytest_atomtrace.trace.labels import KINDS
 from pytest_atomtrace.trace.metrics import attributed_share, iterations
+from pytest_atomtrace.trace.stepmath import distinct
 from pytest_atomtrace.verdicts.step_grid import StepGrid, counted_steps, step_grid
 from pytest_atomtrace.verdicts.steps import Timing
 
@@ -243,7 +242,7 @@ def _rank_figures(trace: Trace, rank: RankData, main: str | None) -> RankFigures
         file=str(rank.path),
         events=rank.event_count,
         kernels=int((rank.kind == KERNEL).sum()),
-        streams=len(np.unique(rank.stream)),
+        streams=len(distinct(rank.stream)),
         steps=dict(sorted(counts.items(), key=lambda item: KINDS.index(item[0]))),
         main_p50_ns=busy.p50_ns if busy else None,
         main_max_ns=busy.max_ns if busy else None,
