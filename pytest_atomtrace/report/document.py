@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,16 @@ from pytest_atomtrace.verdicts.evidence import shown_engine
 if TYPE_CHECKING:
     from pytest_atomtrace.report.detail import CaseDetail
 
-__all__ = ["CaseRow", "CheckRow", "ReportDocument", "build", "outcome_of", "shown_engine", "simulated_note"]
+__all__ = [
+    "CaseRow",
+    "CheckRow",
+    "ReportDocument",
+    "build",
+    "by_cause",
+    "outcome_of",
+    "shown_engine",
+    "simulated_note",
+]
 
 # Worst first, in every table.
 RANKING = ("infra", "wrong_check", "inconclusive", "regression", "fail", "skip", "pass")
@@ -56,7 +65,8 @@ class CheckRow:
 
     `text` is everything that was said (the sentence and its evidence, or the error), `facts` flat numbers. `file` is
     relative to the rootdir, `line` counts from 1 (of the check itself where it is known, else of its test). `cause` is
-    equal for errors that have one cause, "" for verdicts.
+    equal for errors that have one cause, "" for verdicts; of several rows with one cause the first has the text, the
+    others name its test in `same_as`.
     """
 
     nodeid: str
@@ -70,6 +80,7 @@ class CheckRow:
     file: str = ""
     line: int | None = None
     cause: str = ""
+    same_as: str = ""
 
     @property
     def evidence(self) -> str:
@@ -147,12 +158,28 @@ def build(entries: Sequence[Mapping[str, object]], *, run_id: str, remarks: Sequ
     return ReportDocument(
         run_id=run_id,
         cases=tuple(sorted(cases, key=_rank)),
-        checks=tuple(sorted(checks, key=_rank)),
+        checks=tuple(_told_once(sorted(checks, key=_rank))),
         verdicts=verdicts,
         remarks=tuple(remarks),
         passed=tuple(passed),
         expected=tuple(expected),
     )
+
+
+def by_cause(rows: Sequence[CheckRow]) -> list[tuple[CheckRow, ...]]:
+    """Rows that say the same together, each group in the place of its first."""
+    groups: dict[object, list[CheckRow]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault((row.outcome, row.cause) if row.cause else index, []).append(row)
+    return [tuple(group) for group in groups.values()]
+
+
+def _told_once(rows: Sequence[CheckRow]) -> Iterator[CheckRow]:
+    """A launch that fails errs every test of its cases, and twenty times one log hides what else went wrong."""
+    first: dict[tuple[str, str], str] = {}
+    for row in rows:
+        same_as = first.setdefault((row.outcome, row.cause), row.nodeid) if row.cause else row.nodeid
+        yield row if same_as == row.nodeid else replace(row, text=row.sentence, same_as=same_as)
 
 
 def _slug(entry: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os.path
 from typing import TYPE_CHECKING, Final
 
+from pytest_atomtrace.report.document import by_cause
 from pytest_atomtrace.report.escape import clipped_text, command_data, command_property, printable
 from pytest_atomtrace.verdicts.evidence import count_of
 
@@ -28,19 +29,22 @@ _TITLES = {"infra": "infra error", "wrong_check": "wrong check", "fail": "failed
 def annotation_commands(
     document: ReportDocument, *, root: str, workspace: str, annotated_elsewhere: bool = False
 ) -> list[str]:
-    """The commands: an error for each check that did not pass, a warning for each note, one notice for what is left.
+    """The commands: errors for checks that did not pass, a warning for each note, one notice for what is left.
+
+    Checks with one cause share an error: ten of them would leave no room for what else went wrong.
 
     `root` is pytest's rootdir, to which files are relative, `workspace` the checkout that GitHub knows ("" if
     unknown). With `annotated_elsewhere` another plugin marks failed tests; what it does not see (inconclusive, infra
     and wrong-check errors are errors of set-up to it) stays ours.
     """
     failed = [row for row in document.failed if not (annotated_elsewhere and row.outcome in ("fail", "regression"))]
-    lines = [_command("error", row, _failure(row), root, workspace) for row in failed[:MOST]]
+    causes = by_cause(failed)
+    lines = [_command("error", rows[0], _failure(rows), root, workspace) for rows in causes[:MOST]]
     noted = [(row, note) for row in document.unproven for note in row.notes]
     lines += [_command("warning", row, [note], root, workspace) for row, note in noted[:MOST]]
     rest = []
-    if len(failed) > MOST:
-        rest.append(f"{count_of(len(failed) - MOST, 'more check')} did not pass")
+    if len(causes) > MOST:
+        rest.append(f"{count_of(sum(map(len, causes[MOST:])), 'more check')} did not pass")
     if len(noted) > MOST:
         rest.append(f"{count_of(len(noted) - MOST, 'more note')}")
     if rest:
@@ -50,9 +54,11 @@ def annotation_commands(
     return lines
 
 
-def _failure(row: CheckRow) -> list[str]:
+def _failure(rows: Sequence[CheckRow]) -> list[str]:
+    row = rows[0]
     lines = [row.sentence, *(row.evidence.split("\n") if row.evidence else [])]
-    return [*lines[:_MOST_LINES], *(["..."] if len(lines) > _MOST_LINES else [])]
+    more = [f"and {count_of(len(rows) - 1, 'more test')} for the same reason"] if len(rows) > 1 else []
+    return [*lines[:_MOST_LINES], *(["..."] if len(lines) > _MOST_LINES else []), *more]
 
 
 def _command(kind: str, row: CheckRow, lines: Sequence[str], root: str, workspace: str) -> str:

@@ -100,6 +100,7 @@ def _check(row: CheckRow, *, expected: bool = False) -> Check:
         expected=expected,
         sentence=row.sentence,
         evidence=tuple(_without_blank_ends(row.evidence.split("\n"))),
+        same_as=row.same_as,
         notes=row.notes,
         facts=row.facts,
     )

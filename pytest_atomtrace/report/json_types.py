@@ -1,7 +1,8 @@
 """The JSON report as types: what is written, and what its published schema is made of.
 
 The shape is a promise to programs that read it: fields and words for outcomes may be added, and a change that takes one
-away or gives it another meaning raises the number in `SCHEMA`. `wrong_check` and `Counts.wrong` came later.
+away or gives it another meaning raises the number in `SCHEMA`. `wrong_check`, `Counts.wrong` and `Check.same_as`
+came later.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Check:
     expected: Annotated[bool, Meta(description="true: the test was to fail and did (xfail)")]
     sentence: Annotated[str, Meta(description="what was found")]
     evidence: Annotated[tuple[str, ...], Meta(description="lines: ranks, steps, counts, nearest names, commands")]
+    same_as: Annotated[str, Meta(description='test that ended for the same reason and has its evidence; "" if none')]
     notes: Annotated[tuple[str, ...], Meta(description="what weakens the verdict: unproven, waived")]
     facts: Annotated[Mapping[str, Scalar], Meta(description="flat numbers and names, such as rank, step, p50_ns")]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pytest_atomtrace.report.document import shown_engine
+from pytest_atomtrace.report.document import by_cause, shown_engine
 from pytest_atomtrace.report.escape import clipped_text, code, html_text
 from pytest_atomtrace.units import format_duration
 from pytest_atomtrace.verdicts.evidence import count_of
@@ -48,13 +48,13 @@ def markdown(document: ReportDocument, *, limit_bytes: int = LIMIT_BYTES) -> str
     if failed:
         blocks.append("### Checks that did not pass\n\n")
         left -= _size(blocks[-1])
-    for row in failed:
-        block = _details(row)
+    for rows in by_cause(failed):
+        block = _details(rows[0], rows[1:])
         if _size(block) > left:
             break
         blocks.append(block)
         left -= _size(block)
-        shown += 1
+        shown += len(rows)
     if shown < len(failed):
         rest = count_of(len(failed) - shown, "more check")
         blocks.append(f"**{rest} did not pass and {'is' if len(failed) - shown == 1 else 'are'} left out here**, ")
@@ -111,8 +111,11 @@ def _cells(row: CaseRow) -> list[str]:
     ]
 
 
-def _details(row: CheckRow) -> str:
-    """One folded block. Markdown has no say in the summary (HTML up to a blank line) nor between the pre tags."""
+def _details(row: CheckRow, others: Sequence[CheckRow]) -> str:
+    """One folded block, with the tests that ended for the same reason.
+
+    Markdown has no say in the summary (HTML up to a blank line) nor between the pre tags.
+    """
     word = _WORDS.get(row.outcome, row.outcome)
     title = html_text(clipped_text(_one(row.check or row.nodeid), _LONGEST_TITLE))
     place = f"{row.file}:{row.line}" if row.file and row.line else row.file
@@ -120,15 +123,22 @@ def _details(row: CheckRow) -> str:
     if place:
         facts.append(f"at      {place}")
     facts.append(f"case    {row.slug}")
+    if others:
+        facts += ["", f"{count_of(len(others), 'more test')} for the same reason:"]
+        facts += _cut([f"  {other.nodeid}" for other in others])
     body = html_text("\n".join(clipped_text(line, _LONGEST_LINE) for line in facts))
+    more = f" and {count_of(len(others), 'more test')}" if others else ""
     return (
         f"<details><summary>{_SIGNS[row.outcome]} {word}: <code>{title}</code> on <code>{html_text(_one(row.slug))}"
-        f"</code></summary>\n\n<pre>\n{body}\n</pre>\n\n</details>\n\n"
+        f"</code>{more}</summary>\n\n<pre>\n{body}\n</pre>\n\n</details>\n\n"
     )
 
 
 def _evidence(row: CheckRow) -> list[str]:
-    lines = row.evidence.split("\n") if row.evidence else []
+    return _cut(row.evidence.split("\n") if row.evidence else [])
+
+
+def _cut(lines: list[str]) -> list[str]:
     if len(lines) <= _MOST_LINES:
         return lines
     return [*lines[:_MOST_LINES], f"... {len(lines) - _MOST_LINES} more lines"]

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_atomtrace.report.document import by_cause
 from pytest_atomtrace.units import format_duration, format_seconds
 from pytest_atomtrace.verdicts.evidence import count_of, near_path, shown_engine
 
@@ -51,7 +52,7 @@ def lines(
         yield from _case_table(document, width)
         yield from _simulated(document, width)
     yield from _skipped(document)
-    groups = _by_cause(document.failed)
+    groups = by_cause(document.failed)
     shown = groups if verbosity > 0 else groups[:SHOWN_CHECKS]
     for rows in shown:
         yield from _check_lines(rows[0], width)
@@ -74,7 +75,7 @@ def lines(
 
 def _quiet(document: ReportDocument, *, notes: bool) -> Iterator[tuple[str, str]]:
     """One line each: what failed, and with `notes` (-q, not -qq) what is green and yet proves less than it seems."""
-    groups = _by_cause(document.failed)
+    groups = by_cause(document.failed)
     for rows in groups[:SHOWN_CHECKS]:
         number = f" ({len(rows)} tests)" if len(rows) > 1 else ""
         yield "", f"{WORDS.get(rows[0].outcome, rows[0].outcome)} {rows[0].slug}: {rows[0].sentence}{number}"
@@ -96,14 +97,6 @@ def _simulated(document: ReportDocument, width: int) -> Iterator[tuple[str, str]
     note = document.simulated_note
     if note:
         yield from (("", line) for line in (textwrap.wrap(note, width) if width else [note]))
-
-
-def _by_cause(rows: Sequence[CheckRow]) -> list[list[CheckRow]]:
-    """Rows that say the same together, each in the place of the first."""
-    groups: dict[object, list[CheckRow]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault((row.outcome, row.cause) if row.cause else index, []).append(row)
-    return list(groups.values())
 
 
 def _same_cause(rows: Sequence[CheckRow], *, every: bool) -> Iterator[tuple[str, str]]:
