@@ -30,7 +30,8 @@ class Finding:
     """One doubt about a trace.
 
     `scope` says which questions a fatal finding forbids: `all`, `times` (any duration), `steps` (anything
-    per step or phase), `counts`, `span` (span and launch metrics). `count` is how often it was seen.
+    per step or phase), `counts`, `span` (span and launch metrics). `count` is how often it was seen,
+    `steps` the (rank, number) of the steps that it is about, where it is not about all.
     """
 
     code: str
@@ -40,6 +41,7 @@ class Finding:
     text: str
     rank: str = ""
     count: int = 0
+    steps: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         rank = f" {self.rank}:" if self.rank else ""

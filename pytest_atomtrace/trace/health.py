@@ -6,6 +6,7 @@ A fatal finding makes every question in its scope inconclusive: an error, never 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -257,14 +258,14 @@ def _graph_counts(data: TraceData, references: Mapping[tuple[int, int | None], i
             key = (step.kind, step.graph_bs, step.label.query_len, number)
             seen.setdefault(key, []).append((count, rank, step))
     found = []
-    unverified = 0
+    unverified: list[tuple[RankData, Step]] = []
     for (kind, graph_bs, query, number), members in seen.items():
         whole = all(step.n_graph_launches == 1 for _, _, step in members)
         reference = references.get((graph_bs, query)) if whole and kind in {"decode", "dummy_decode"} else None
         source = "its capture"
         if reference is None:
             if len(members) < 2:
-                unverified += 1
+                unverified += [(rank, step) for _, rank, step in members]
                 continue
             reference, source = Counter(count for count, _, _ in members).most_common(1)[0][0], "most others"
         wrong = [(count, rank, step) for count, rank, step in members if count != reference and not step.edge]
@@ -276,8 +277,9 @@ def _graph_counts(data: TraceData, references: Mapping[tuple[int, int | None], i
             )
             found.append(_finding("H05", text, fatal=True, rank=rank.name, count=len(wrong)))
     if unverified:
-        text = f"count not verified: {unverified} graph launches have no reference to compare with"
-        found.append(_finding("H05", text, fatal=False, scope="counts", count=unverified))
+        steps = tuple(dict.fromkeys((rank.name, step.index) for rank, step in unverified))
+        text = f"count not verified: {len(unverified)} graph launches have no reference to compare with"
+        found.append(replace(_finding("H05", text, fatal=False, scope="counts", count=len(unverified)), steps=steps))
     return found
 
 

@@ -132,6 +132,7 @@ def _called_per_step(
     differing: list[tuple[RankData, Step, int]] = []
     tallies: dict[str, Counter[int]] = {}
     names: set[str] = set()
+    judged: list[tuple[str, int]] = []
     for rank in ranks:
         steps = trace.countable_steps(rank, kind)
         if not steps:
@@ -142,6 +143,7 @@ def _called_per_step(
         names |= matched
         tally: Counter[int] = Counter(int(counts[step.index]) for step in steps)
         tallies[rank.name] = tally
+        judged += [(rank.name, step.index) for step in steps]
         differing += [(rank, step, int(counts[step.index])) for step in steps if counts[step.index] != want]
     total = sum(sum(tally.values()) for tally in tallies.values())
     facts: dict[str, str | int | float | bool] = {"per_step": want, "steps": total, "ranks": len(ranks)}
@@ -151,7 +153,7 @@ def _called_per_step(
             f"{on_ranks(list(tallies))}."
         )
         lines = block([("matched", listed(shown(sorted(names))))])
-        return Verdict(check, Outcome.PASS, sentence, lines, trace.count_notes, facts)
+        return Verdict(check, Outcome.PASS, sentence, lines, trace.count_notes(judged), facts)
     seen = occurrences(ranks, pattern)
     if not names and not seen.count_all("kernel"):
         return _nowhere(trace, question, ranks, seen, check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -258,10 +258,13 @@ class TraceView:
             return self.steady_steps(rank, kind)
         return [step for step in rank.steps if step.kind == kind and (not step.edge or _whole(rank, step))]
 
-    @property
-    def count_notes(self) -> tuple[str, ...]:
-        """What weakens a count per step: graph launches with no reference to compare their kernels with."""
-        return tuple(f.text for f in self.data.findings if f.code == "H05" and not f.fatal)
+    def count_notes(self, judged: Collection[tuple[str, int]]) -> tuple[str, ...]:
+        """What weakens a count on the `judged` steps, (rank, number) each: graph launches without a reference.
+
+        Batch sizes that a ramp passes through once have none; they are in no steady step and weaken no count.
+        """
+        found = [f for f in self.data.findings if f.code == "H05" and not f.fatal]
+        return tuple(f.text for f in found if not f.steps or not set(f.steps).isdisjoint(judged))
 
     def first_step_with(self, rank: RankData, pattern: Pattern) -> Step | None:
         """The step in which a kernel first appears, None where it is in none."""

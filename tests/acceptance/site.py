@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ __all__ = ["HELD", "Done", "Running", "Site", "holders", "wait_until"]
 PATIENCE_S = 90.0
 HELD = "waiting for the GPUs: held by somebody, pid 4242 (their test), since 00:00"
 NOISE = ("INTERNALERROR", "Exception ignored", "PytestUnraisable", "PytestUnhandled")
+_FOREIGN_INTERRUPT = re.compile(r"Exception ignored .*?^KeyboardInterrupt", re.DOTALL | re.MULTILINE)
 
 
 def wait_until(true: Callable[[], object], *, what: str, timeout_s: float = PATIENCE_S) -> float:
@@ -62,7 +64,11 @@ class Done:
     @property
     def noise(self) -> list[str]:
         """What no end of a run may show. (A second Ctrl-C does give pytest's own traceback on stderr.)"""
-        found = [mark for mark in NOISE if mark in self.stdout + self.stderr]
+        said = self.stdout + self.stderr
+        if self.code == -signal.SIGINT:
+            # One that comes while the interpreter shuts down hits whoever is in turn; ours is only what our code did.
+            said = _FOREIGN_INTERRUPT.sub(lambda found: found[0] if "pytest_atomtrace" in found[0] else "", said)
+        found = [mark for mark in NOISE if mark in said]
         return found + ["Traceback"] * ("Traceback (most recent" in self.stderr and self.code != -signal.SIGINT)
 
 

@@ -170,6 +170,7 @@ def test_h05_without_a_reference_the_count_is_said_to_be_unverified() -> None:
     (finding,) = check(_data(rank_0=_graphs([3])))
     assert (finding.code, finding.fatal) == ("H05", False)
     assert "count not verified" in finding.text
+    assert finding.steps == (("rank_0", 0),)
 
 
 def test_h06_the_row_cap_and_gpu_records_that_end_early(monkeypatch: pytest.MonkeyPatch) -> None:

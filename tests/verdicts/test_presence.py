@@ -16,6 +16,7 @@ from pytest_atomtrace import (
     load_trace,
 )
 from pytest_atomtrace.trace.load import load
+from tests.trace.builder import Kineto
 from tests.traces import LAYERS, Recipe, write_ranks
 
 if TYPE_CHECKING:
@@ -105,6 +106,30 @@ def test_absence_without_example_is_noted_as_unproven(tmp_path: Path) -> None:
     trace.assert_kernel_not_called("fallback_gemm*", example="fallback_gemm_bf16")
     assert len(notes) == 1
     assert notes[0].startswith("unproven")
+
+
+def test_a_graph_without_reference_weakens_the_counts_of_its_own_steps_only(tmp_path: Path) -> None:
+    trace = Kineto().decodes(60)
+    trace.decode(30_000.0, bs=3)
+    trace.write(tmp_path / "rank_0")
+    notes: list[str] = []
+    seen = Trace(load(tmp_path), record=lambda verdict: notes.extend(verdict.notes))
+    assert any("count not verified: 1 " in str(finding) for finding in seen.health)
+    seen.assert_kernel_called("k0", during="decode", per_step=1)
+    assert notes == []
+
+
+def test_a_count_on_a_step_without_reference_says_so(tmp_path: Path) -> None:
+    trace = Kineto().decodes(60)
+    trace.label("prefill[bs=1 tok=64]", 31_000.0)
+    trace.replay(["a"], 31_010.0)
+    trace.decode(32_000.0)
+    trace.write(tmp_path / "rank_0")
+    notes: list[str] = []
+    Trace(load(tmp_path), record=lambda verdict: notes.extend(verdict.notes)).assert_kernel_called(
+        "a", during="prefill", per_step=1
+    )
+    assert ["count not verified" in note for note in notes] == [True]
 
 
 def test_exact_counts_are_per_rank(tmp_path: Path) -> None:
