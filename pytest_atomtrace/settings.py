@@ -275,7 +275,10 @@ class Settings:
         "duration", default=2700.0, shown="45 min", help="longest server start, from launch to ready"
     )
     stall_timeout: float = _row(
-        "duration", default=600.0, shown="10 min", help="longest silence of a starting server's log"
+        "duration",
+        default=600.0,
+        shown="10 min",
+        help="longest silence of a starting server's log, and of ranks whose profiler starts (a minute there at most)",
     )
     workload_timeout: float = _row(
         "duration", default=1800.0, shown="30 min", help="longest warm-up or profiled benchmark"

@@ -76,7 +76,7 @@ FAULTS: tuple[Fault, ...] = (
 EVENTS: dict[str, re.Pattern[str]] = {
     # The first line and the last of a start; a log may hold several lives of a server (``>> server.log``).
     "server_starting": re.compile(r"Initializing engine with model |Starting server on \S+:\d+"),
-    "profiler_started": re.compile(r"profiler started \(detailed="),
+    "profiler_started": re.compile(r"profiler started \(detailed=\w*(?:, dir=(?P<dir>.*)\))?"),
     "engine_started": re.compile(r"Engine Core: profiler started"),
     "export_failed": re.compile(r"failed to export trace to (?P<path>\S+)"),
     "stop_failed": re.compile(r"profiler stop failed"),

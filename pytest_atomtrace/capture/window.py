@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_atomtrace.capture.acceptance import DraftCounts, draft_counts
@@ -15,13 +16,15 @@ from pytest_atomtrace.capture.prompts import requests_for
 from pytest_atomtrace.capture.server import Patience
 from pytest_atomtrace.capture.workload import Workload, completion
 from pytest_atomtrace.errors import InfraError, WindowError, WorkloadError
+from pytest_atomtrace.units import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytest_atomtrace.capture.loads import Loads
     from pytest_atomtrace.capture.progress import Progress
     from pytest_atomtrace.capture.server import Server
+    from pytest_atomtrace.capture.serverlog import LogEvent
     from pytest_atomtrace.cases.case import Case
     from pytest_atomtrace.settings import Settings
 
@@ -203,23 +206,35 @@ class Window:
 
     async def _see_ranks_start(self, before: int) -> None:
         server, clock = self.server, self.server.clock
-        wanted = len(server.ranks)
+        # Whoever is patient with no silence of a starting server is not with a silent rank either.
+        patience_s = min(_STARTED_S, self.settings.stall_timeout)
         if not server.log_seen:  # an attached server whose log is not to be found: the files will tell
             return
         start_s = clock.monotonic_s()
         while True:
             server.check("start_profile", WindowError, since=before)
-            started = len(server.log.events("profiler_started", since=before))
-            if started >= wanted:
+            started = server.log.events("profiler_started", since=before)
+            if len(started) >= len(server.ranks):
                 return
             waited_s = clock.monotonic_s() - start_s
             # The engine says so after its ranks did. Before 2026-06-05 it says nothing and kineto may take its time.
             engine_done = bool(server.log.events("engine_started", since=before))
-            if started == 0 and waited_s > (_NO_RANK_STARTED_S if engine_done else _STARTED_S):
+            if not started and waited_s > (_NO_RANK_STARTED_S if engine_done else patience_s):
                 raise self._not_started(before)
-            if waited_s > _STARTED_S:
-                raise WindowError(f"the profiler started on {started} of {wanted} ranks only", "", server.log.tail())
+            if waited_s > patience_s:
+                raise self._some_not_started(started, waited_s)
             await asyncio.sleep(_POLL_S)
+
+    def _some_not_started(self, started: Sequence[LogEvent], waited_s: float) -> InfraError:
+        said = {PurePath(event.facts["dir"]).name for event in started if event.facts.get("dir")}
+        silent = [rank for rank in self.server.ranks if rank not in said] if said else []
+        which = f": {', '.join(silent)} did not say so" if silent else ""
+        number = f"{len(started)} of {len(self.server.ranks)} ranks"
+        return WindowError(
+            f"the profiler started on {number} only{which} within {format_seconds(waited_s)} of the request",
+            "Traces of some ranks are no capture. See server.log for what the others said instead.",
+            self.server.log.tail(),
+        )
 
     def _not_started(self, before: int) -> InfraError:
         earlier = [e for e in self.server.log.events("profiler_started") if e.offset < before]

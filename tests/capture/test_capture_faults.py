@@ -51,7 +51,7 @@ ROWS = (
     Row("extra_rank", ExportError, r"ranks that the case does not have: rank_2 stale"),
     Row("two_traces:1", ExportError, r"rank_1 failed \(2 traces where one window leaves one\)"),
     Row("no_profiler", WindowError, r"no rank logged it(.|\n)*--torch-profiler-dir"),
-    Row("rank_not_started:1", WindowError, r"1 of 2 ranks"),
+    Row("rank_not_started:1", WindowError, r"1 of 2 ranks only: rank_1 did not say so", {"stall_timeout": 3.0}),
     Row("start_already_running", WindowError, r"a window was already open"),
     Row("fail_requests:7", WorkloadError, r"requests of the window 1 failed: 1 x HTTP 500"),
     Row("stall_stream:5", WorkloadError, r"not done within 2.0 s \(0 of 4 requests", {"workload_timeout": 2.0}),
