@@ -97,14 +97,19 @@ def attach_server(
     url = settings.attach.rstrip("/")
     asyncio.run(_refuse_silent(url, settings, clock))
     parts = urlsplit(settings.attach)
-    identity = listener_of(_port_of(parts)) if parts.hostname in _LOCAL else None
+    port = _port_of(parts)
+    identity = listener_of(port) if parts.hostname in _LOCAL else None
     life = AttachedLife(identity)
     redactor = Redactor(env, (settings.attach,))
     path = _log_path(settings, life)
     log = ServerLog(work / "none.log", redactor)
     progress.done(f"attaching to {redactor.text(settings.attach)} (log: {path or 'not to be seen'})")
     if path is not None:
-        _refuse_unfinished(path, redactor)
+        history = ServerLog(path, redactor)
+        history.poll()
+        if not settings.attach_log:
+            _refuse_log_of_another(history, port)
+        _refuse_unfinished(history)
         log.follow(path, from_end=True)
     server = Server(
         engine="attach",
@@ -155,19 +160,32 @@ def _log_path(settings: Settings, life: AttachedLife) -> Path | None:
     )
 
 
-def _refuse_unfinished(path: Path, redactor: Redactor) -> None:
+def _refuse_log_of_another(history: ServerLog, port: int) -> None:
+    """A tunnel or proxy that listens in the server's place may have started another server itself.
+
+    Its log was followed once: a minute later all that could be said was that no rank had begun a window.
+    """
+    listening = history.events("listening")
+    other = listening[-1].facts["port"] if listening else str(port)
+    if int(other) != port:
+        raise LaunchError(
+            f"the log found for the server at port {port} is of one at port {other}: {history.path}",
+            "Something else listens in the server's place, such as a proxy. Name the log: --atom-attach-log=FILE|none.",
+        )
+
+
+def _refuse_unfinished(history: ServerLog) -> None:
     """Every rank says when its window begins and when it ended: more beginnings than ends is an open window.
 
     Only the life of the server that runs counts: an earlier one that was killed took its windows along.
     """
-    history = ServerLog(path, redactor)
-    history.poll()
     life = max((event.offset for event in history.events("server_starting")), default=0)
     begun = len(history.events("profiler_started", since=life))
     ended = len(history.events("profiler_stopped", since=life))
     if begun > ended:
         raise WindowError(
-            f"somebody has a profiler window open on the server: {begun} starts and {ended} stops are in {path}",
+            "somebody has a profiler window open on the server: "
+            f"{begun} starts and {ended} stops are in {history.path}",
             "Close it (POST /stop_profile) if it is yours and forgotten; nothing was sent to the server.",
             history.tail(),
         )

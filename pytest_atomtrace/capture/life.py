@@ -105,10 +105,13 @@ def _tree(link: KeeperLink) -> list[int]:
 
 
 def log_of(pids: Sequence[int], *, but: Path | None = None) -> Path | None:
-    """The regular file that one of `pids` writes its standard output to, other than `but`."""
+    """The regular file that one of `pids` writes its standard error to, other than `but`.
+
+    ATOM logs there (standard output has uvicorn's access lines only, unless a script sends both to one file).
+    """
     for pid in pids:
         try:
-            target = Path(os.readlink(f"/proc/{pid}/fd/1"))  # noqa: PTH115  # a link of /proc, which may name no path
+            target = Path(os.readlink(f"/proc/{pid}/fd/2"))  # noqa: PTH115  # a link of /proc, which may name no path
             regular = stat.S_ISREG(target.stat().st_mode)
         except OSError:
             continue

@@ -76,6 +76,8 @@ FAULTS: tuple[Fault, ...] = (
 EVENTS: dict[str, re.Pattern[str]] = {
     # The first line and the last of a start; a log may hold several lives of a server (``>> server.log``).
     "server_starting": re.compile(r"Initializing engine with model |Starting server on \S+:\d+"),
+    # ATOM's own line and uvicorn's.
+    "listening": re.compile(r"(?:Starting server on |Uvicorn running on https?://)\S+:(?P<port>\d+)"),
     "profiler_started": re.compile(r"profiler started \(detailed=\w*(?:, dir=(?P<dir>.*)\))?"),
     "engine_started": re.compile(r"Engine Core: profiler started"),
     "export_failed": re.compile(r"failed to export trace to (?P<path>\S+)"),

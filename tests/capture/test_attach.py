@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -40,9 +40,16 @@ class Foreign:
         self.log_seen = log
         self.log.write_text(history)
         self._stream = self.log.open("ab")
-        # A pipe for stdout hides the log, as a container's log driver does.
-        out = self._stream if log else subprocess.DEVNULL
-        self.process = subprocess.Popen(argv, stdout=out, stderr=self._stream, start_new_session=True)
+        # A pipe hides the log, as a container's log driver does; the writer at its end goes with the server.
+        out: IO[bytes] = self._stream
+        self._writer: subprocess.Popen[bytes] | None = None
+        if not log:
+            self._writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=self._stream, start_new_session=True)
+            assert self._writer.stdin is not None
+            out = self._writer.stdin
+        self.process = subprocess.Popen(argv, stdout=out, stderr=out, start_new_session=True)
+        if self._writer is not None:
+            out.close()
         del rig
         wait_for(self._ready, seconds=20, what="the foreign server is up")
 
@@ -71,6 +78,8 @@ class Foreign:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        if self._writer is not None:
+            self._writer.wait(10)
         self._stream.close()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_atomtrace.capture.session import CaptureSession, RunInfo
-from pytest_atomtrace.errors import ExportError, LeaseError
+from pytest_atomtrace.errors import ExportError, LaunchError, LeaseError
 from tests.capture.conftest import small_case
 from tests.capture.test_attach import Foreign, foreign
 
@@ -109,7 +109,9 @@ class _Server6(socketserver.ThreadingTCPServer):
     target = 0
 
 
-def test_a_server_at_an_address_of_ipv6_is_captured(rig: Rig, foreign: Callable[..., Foreign]) -> None:
+@pytest.fixture
+def door(foreign: Callable[..., Foreign]) -> Iterator[tuple[Foreign, str]]:
+    """A server, and the URL of something else that listens for it."""
     server = foreign("-tp", "2")
     try:
         door = _Server6(("::1", 0), _Forward)
@@ -118,12 +120,27 @@ def test_a_server_at_an_address_of_ipv6_is_captured(rig: Rig, foreign: Callable[
     door.target = server.port
     thread = threading.Thread(target=door.serve_forever, daemon=True)
     thread.start()
-    case = small_case()
-    settings = server.settings(attach=f"http://[::1]:{door.server_address[1]}")
-    capture = rig.session_with(settings).obtain(case, needed=[case], test_id="t")
+    yield server, f"http://[::1]:{door.server_address[1]}"
     door.shutdown()
     thread.join()
     door.server_close()
+
+
+def test_a_server_at_an_address_of_ipv6_is_captured(rig: Rig, door: tuple[Foreign, str]) -> None:
+    server, url = door
+    case = small_case()
+    settings = server.settings(attach=url, attach_log=str(server.log))
+    capture = rig.session_with(settings).obtain(case, needed=[case], test_id="t")
     assert list(capture.ranks) == ["rank_0", "rank_1"]
-    assert (rig.tmp_path / "locks" / f"attach-127.0.0.1-{door.server_address[1]}.lock").exists()
+    assert (rig.tmp_path / "locks" / f"attach-127.0.0.1-{url.rpartition(':')[2]}.lock").exists()
     assert server.process.poll() is None
+
+
+def test_the_log_of_a_server_that_a_proxy_started_is_not_taken_for_the_one_behind_it(
+    rig: Rig, door: tuple[Foreign, str]
+) -> None:
+    server, url = door
+    case = small_case()
+    with pytest.raises(LaunchError, match=r"is of one at port \d+: (.|\n)*--atom-attach-log=FILE"):
+        rig.session_with(server.settings(attach=url)).obtain(case, needed=[case], test_id="t")
+    assert server.files == set()
