@@ -56,7 +56,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "moe_routing",
-        r"topk_gating|topk_softplus|topk_?softmax|topk_sigmoid|(?:biased_)?grouped_topk|moe_fused_gate|hash_topk"
+        r"topk_?[Gg]ating|topk_softplus|topk_?softmax|topk_sigmoid|(?:biased_)?grouped_topk|moe_fused_gate|hash_topk"
         r"|[Mm]oe_?[Ss]orting|(?:flydsl|opus)\w*sorting|_topk_forward|bitmatrix|combined_routing|expert_data|moe_align|routing_compute",
         (
             "void aiter::topk_gating_kernel_opt<float, 8, 256, true>(float const*, int)",
@@ -69,17 +69,22 @@ RULES: tuple[Rule, ...] = (
             "_sum_bitmatrix_rows",
             "_hash_topk_kernel",
             "_ZN5aiter19topksoftmax_4x128x4E",
+            "void vllm::moe::topkGatingSoftmax<__hip_bfloat16, 8, 512, 2, 16>(int)",
         ),
         ("flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8", "void aiter::top_k_per_row_decode<float>(int)"),
     ),
     Rule(
         "moe_gemm",
-        r"flydsl_(?:mx)?moe|opus_moe[12]|fmoe|moe_ck2stages|moe_mxgemm|moe_gemm|_matmul_ogs|matmul_scatter|moe_cktile"
+        r"mfma_moe[12]|gemm[12]_a\d+w\d+\w*_port|flydsl_(?:mx)?moe|opus_moe(?:[12]|_stage)|fmoe|moe_ck2stages|moe_mxgemm|moe_gemm|_matmul_ogs|matmul_scatter|moe_cktile"
         r"|cktile_moe|fused_moe_kernel|MoeFlatmm|kernel_moe_|mxfp4_bf16_cktile",
         (
             "flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8",
             "flydsl_mxmoe_g1_a4w4_t32",
             "opus_moe2_afp8_wfp4_bf16",
+            "mfma_moe1_silu_mul_afp8_wfp4_fp8_t32x128x256_pm1_fp8q_sort_async_gui_v33",
+            "moe_gemm2_0",
+            "gemm1_a4w4_port_h7168_i512_ne384_bm16_iq_sep",
+            "void opus_moe_stage2_a8w4_decode_kernel_gfx950<Shape<32> >(int)",
             "fmoe_bf16_blockscaleFp8_g1u1_vs_silu_1tg_ps_32x256",
             "_ZN5aiter50fmoe_bf16_blockscaleFp8_g1u1_vs_silu_1tg_ps_32x256E",
             "void ck::kernel_moe_mxgemm_2lds<ck::GridwiseMoeGemmMX<float>, true>(int)",

@@ -79,37 +79,38 @@ def extra(new: str) -> Change:
     return rename(BYSTANDER, new, "decode")
 
 
-CK = extra("void ck::moe_ck2stages_gemm1_256x128x128x64_1x4<int>(int)")
+CK = extra("void ck::kernel_moe_mxgemm<ck::GridwiseMoeGemmMX<float>, true>(int)")
 LONE_RANK = rename(BYSTANDER, "another_embedding", "decode", "rank_1")
 CHANGES: dict[str, dict[str, Change]] = {
     "glm_5_2": {
         "called-gluon_deepgemm_fp8_paged_mqa_logits-decode": rename("_gluon_deepgemm_*", "mqa_logits", "decode"),
         "called-aiter-mla_a-_qh16_qseqlen1-decode": rename("*qseqlen1*", "aiter::mla_a8w8_qh16_qseqlen2_x", "decode"),
-        "called-aiter-fuse_qk_rope_concat_and_cache_mla_kernel-decode": rename("*cache_mla_kernel", "rope", "decode"),
+        "called-aiter-fuse_qk_rope_concat_and_cache_mla-decode": rename("*cache_mla_*", "rope", "decode"),
         "every-moe-layer-routes-once": rename("*grouped_topk*", "topk_softmax", "decode"),
-        "called-flydsl_moe1_afp8_wfp8-decode": rename("flydsl_moe1_*", "flydsl_moe1_abf16_wfp8_t32", "decode"),
-        "called-flydsl_moe2_afp8_wfp8-decode": rename("flydsl_moe2_*", "flydsl_moe2_abf16_wfp8_t32", "decode"),
-        "order-flydsl_moe1-flydsl_moe2-decode": swap("flydsl_moe1_*", "flydsl_moe2_*"),
+        "experts-stage-1": rename("mfma_moe1_*", "mfma_moe1_silu_mul_abf16_wfp8_x", "decode"),
+        "experts-stage-2": rename("mfma_moe2_*", "mfma_moe2_abf16_wfp8_x", "decode"),
+        "experts-in-order": swap("mfma_moe1_*", "mfma_moe2_*"),
+        "no-shared-expert-runs-apart": extra("void aiter::act_and_mul_kernel<float, 8>(float*)"),
         "called-aiter-moe_forward-prefill-op": lose_op("aiter::moe_forward"),
         "called-aiter-sparse_attn_indexer-prefill-op": lose_op("aiter::sparse_attn_indexer"),
-        "called-fp8_mqa_logits_kernel-prefill": rename("_fp8_mqa_logits_kernel", "mqa_logits", "prefill"),
-        "not_called-moe_ck2stages_gemm": CK,
+        "short-prompts-score-nothing": rename(BYSTANDER, "_fp8_mqa_logits_kernel", "prefill"),
+        "no-moe-fallback": CK,
         "ranks-decode": LONE_RANK,
     },
     "kimi_k2_7": {
         "called-aiter-mla_a-_qh16_qseqlen1-decode": rename("*qseqlen1*", "aiter::mla_a8w8_qh16_qseqlen2_x", "decode"),
         "called-kn_mla_reduce_v1-decode": rename("kn_mla_reduce_*", "mla_reduce", "decode"),
-        "called-aiter-fuse_qk_rope_concat_and_cache_mla_kernel-decode": rename("*cache_mla_kernel", "rope", "decode"),
+        "called-aiter-fuse_qk_rope_concat_and_cache_mla-decode": rename("*cache_mla_*", "rope", "decode"),
         "every-moe-layer-routes-once": rename("*grouped_topk*", "topk_softmax", "decode"),
-        "called-flydsl_mxmoe_g1_a4w4-decode": rename("flydsl_mxmoe_g1_*", "flydsl_moe1_a16w4", "decode"),
-        "called-flydsl_mxmoe_g2_a4w4-decode": rename("flydsl_mxmoe_g2_*", "flydsl_moe2_a16w4", "decode"),
+        "called-gemm1_a4w4_port-decode": rename("gemm1_a4w4_*", "gemm1_a16w4_port_x", "decode"),
+        "called-gemm2_a4w4_port-decode": rename("gemm2_a4w4_*", "gemm2_a16w4_port_x", "decode"),
         "called-aiter-moe_forward-prefill-op": lose_op("aiter::moe_forward"),
-        "called-flydsl_mxmoe_g1-prefill": rename("flydsl_mxmoe_g1_*", "moe1", "prefill"),
-        "not_called-moe_ck2stages_gemm": CK,
+        "experts-stage-1-prefill": rename("mfma_moe1_*", "moe1", "prefill"),
+        "no-moe-fallback": CK,
         "ranks-decode": LONE_RANK,
     },
     "llama_3_3_70b": {
-        "every-linear-layer-is-an-fp4-gemm": rename("*f4gemm_*x512", "Cijk_Alik_Bljk_BBS", "decode"),
+        "every-linear-layer-is-an-fp4-gemm": rename("*cshuffle_v3_mx*", "Cijk_Alik_Bljk_BBS", "decode"),
         "paged-attention-once-per-layer": rename("*pa_bf16_*", "unified_attention", "decode"),
         "called-aiter-reshape_and_cache_with_per_token_quant_kernel-decode": rename("*per_token_quant*", "x", "decode"),
         "called-fused_reduce_act_mul_and_dynamic_mxfp4_quant_kernel-decode": rename("*act_mul*", "silu", "decode"),
@@ -126,12 +127,12 @@ CHANGES: dict[str, dict[str, Change]] = {
         "called-topk_index_merge_kernel-decode": extra("_topk_index_merge_kernel"),
         "called-index_block_score_kernel-prefill": rename("_index_block_score_kernel", "block_score", "prefill"),
         "called-fused_qkv_norm_rope_cache_kernel-decode": rename("_fused_qkv_norm_*", "norm_then_rope", "decode"),
-        "every-moe-layer-routes-once": rename("*topk_sigmoid*", "topk_softmax", "decode"),
-        "called-flydsl_moe1_afp8_wfp8-decode": rename("flydsl_moe1_*", "flydsl_moe1_abf16_wfp8_t32", "decode"),
-        "called-flydsl_moe2_afp8_wfp8-decode": rename("flydsl_moe2_*", "flydsl_moe2_abf16_wfp8_t32", "decode"),
+        "every-moe-layer-routes-once": rename("*topk_gating*", "topk_softmax", "decode"),
+        "experts-stage-1": rename("mfma_moe1_*", "mfma_moe1_silu_mul_abf16_wfp8_x", "decode"),
+        "experts-stage-2": rename("gemm2_a4w4_*", "mfma_moe2_abf16_wfp8_x", "decode"),
         "called-aiter-moe_forward-prefill-op": lose_op("aiter::moe_forward"),
         "not_called-index_block_score_kernel-decode": extra("_index_block_score_kernel"),
-        "not_called-moe_ck2stages_gemm": CK,
+        "no-moe-fallback": CK,
         "ranks-decode": LONE_RANK,
     },
     "qwen3_5": {
@@ -145,10 +146,10 @@ CHANGES: dict[str, dict[str, Change]] = {
         "called-aiter-unified_attention_with_output_base-prefill-op": lose_op(
             "aiter::unified_attention_with_output_base"
         ),
-        "every-layer-routes-once": rename("*topksoftmax*", "topk_sigmoid", "decode"),
+        "every-layer-routes-once": rename("*topkGatingSoftmax*", "topk_sigmoid", "decode"),
         "called-fmoe_bf16_blockscaleFp8-decode": rename("*fmoe_bf16_*", "fmoe_bf16_pertokenFp8", "decode"),
         "not_called-chunk_gated_delta_rule-decode": extra("chunk_gated_delta_rule_fwd_kernel_h_blockdim64"),
-        "not_called-moe_ck2stages_gemm": CK,
+        "no-moe-fallback": CK,
         "ranks-decode": LONE_RANK,
     },
 }
