@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SPECS = Path(__file__).parents[2] / "perf_specs"
 # Fewer ranks, requests and steps change no count per step.
-CHEAPER = {r"tp: 4": "tp: 2", r"osl: 64": "osl: 40", r"conc: 16": "conc: 4"}
+CHEAPER = {r"tp: [48]": "tp: 2", r"osl: 64": "osl: 40", r"conc: 16": "conc: 4"}
 # Runs once a step in every profile, and no check is about it.
 BYSTANDER = "_masked_embedding_kernel"
 
@@ -106,6 +106,24 @@ CHANGES: dict[str, dict[str, Change]] = {
         "called-gemm2_a4w4_port-decode": rename("gemm2_a4w4_*", "gemm2_a16w4_port_x", "decode"),
         "called-aiter-moe_forward-prefill-op": lose_op("aiter::moe_forward"),
         "experts-stage-1-prefill": rename("mfma_moe1_*", "moe1", "prefill"),
+        "no-moe-fallback": CK,
+        "ranks-decode": LONE_RANK,
+    },
+    "kimi_k3": {
+        "called-causal_conv1d_update_kernel-decode": rename("_causal_conv1d_update_*", "conv", "decode"),
+        "called-fused_sigmoid_gating_delta_rule_update_kernel-decode": rename("fused_sigmoid_*", "delta", "decode"),
+        "called-causal_conv1d_fwd_kernel-prefill": rename("_causal_conv1d_fwd_*", "conv", "prefill"),
+        "called-gather_kda_state_kernel-prefill": rename("_gather_kda_*", "gather", "prefill"),
+        "called-aiter-mla_a-_qh16_qseqlen1-decode": rename("*qseqlen1*", "aiter::mla_a8w8_qh16_qseqlen2_x", "decode"),
+        "called-aiter-fuse_qk_rope_concat_and_cache_mla-decode": rename("*cache_mla_*", "rope", "decode"),
+        "called-attn_res_fused_kernel-decode": rename("_attn_res_fused_*", "attn_res", "decode"),
+        "every-moe-layer-routes-once": rename("*grouped_topk*", "topk_softmax", "decode"),
+        "called-gemm1_a16w4-decode": rename("gemm1_a16w4_*", "mfma_moe1_silu_mul_afp8_wfp4_x", "decode"),
+        "called-gemm2_a16w4-decode": rename("gemm2_a16w4_*", "mfma_moe2_afp8_wfp4_x", "decode"),
+        "called-situ_and_mul_kernel-decode": rename("_situ_and_mul_*", "situ", "decode"),
+        "every-all-reduce-is-the-fast-one": rename("*cross_device_reduce*", "ncclDevKernel_Generic_2", "decode"),
+        "called-aiter-kda_attention_with_output-prefill-op": lose_op("aiter::kda_attention_with_output"),
+        "called-aiter-moe_forward-prefill-op": lose_op("aiter::moe_forward"),
         "no-moe-fallback": CK,
         "ranks-decode": LONE_RANK,
     },
