@@ -40,7 +40,7 @@ def test_v4(atom_trace):
 def test_gpt_oss(atom_trace):
     atom_trace.assert_no_regression()
 """
-SLOW_KERNEL = "slow:flydsl_moe2_*=1.3@phase=decode"
+SLOW_KERNEL = "slow:mfma_moe2_*=1.3@phase=decode"
 SLOW_RANK = "slow:*=1.08@phase=decode@rank=1"
 # What each run does to the simulator, and to the baselines.
 RUNS = (

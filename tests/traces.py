@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 NAME = "m_ts_20260101_000000_000.pt.trace.json.gz"
 LAYERS = 4
-PER_LAYER = ("attention_kernel", "flydsl_moe1_a_t32", "flydsl_moe2_a_t32")
+PER_LAYER = ("attention_kernel", "mfma_moe1_a_t32", "mfma_moe2_a_t32")
 
 
 @dataclass

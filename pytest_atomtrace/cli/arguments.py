@@ -164,7 +164,7 @@ family such as moe_gemm.
 
 examples:
   atomtrace kernels /app/trace --during decode
-  atomtrace kernels /app/trace --during decode --match 'flydsl_moe*' --per-step
+  atomtrace kernels /app/trace --during decode --match 'mfma_moe*' --per-step
   atomtrace kernels /app/trace --layer op --match 're:moe_forward'
 """
 

@@ -30,7 +30,7 @@ def spec_lines(draft: SpecDraft, *, schema: str) -> Iterator[str]:
     yield f"# yaml-language-server: $schema={schema}"
     yield f"# Drafted by: atomtrace spec new --from-capture {draft.source}"
     yield f"# {draft.steps} steady decode steps on {draft.ranks} rank{'s' * (draft.ranks != 1)}. Read it as a proposal:"
-    yield "# keep what the change must not break, shorten tuned names to a glob (flydsl_moe1_*), drop the rest."
+    yield "# keep what the change must not break, shorten tuned names to a glob (mfma_moe1_*), drop the rest."
     yield ""
     yield from _case(draft)
     yield ""
@@ -91,9 +91,10 @@ def _kernels(draft: SpecDraft) -> Iterator[str]:
         yield f"  - called: {scalar(op)}"
         yield "    during: prefill"
         yield "    layer: op"
-    yield "  # An untuned MoE shape silently takes CK's two-stage kernels (aiter fused_moe.py)."
-    yield "  - not_called: '*moe_ck2stages_gemm*'"
-    yield "    example: moe_ck2stages_gemm1_256x128x128x64_1x4"
+    yield "  # CK's grouped GEMMs, a fallback of aiter's fused_moe.py (moe_ck2stages_gemm1_* is no kernel's name)."
+    yield "  - not_called: 're:kernel_moe_(mx)?gemm'"
+    yield "    during: decode"
+    yield "    example: 'void ck::kernel_moe_mxgemm<ck::Grid>(int)'"
     if draft.families:
         yield f"  # GPU time per decode step by family; {(FAMILY - 1) * 100:.0f} % over what was measured."
     for family in draft.families:

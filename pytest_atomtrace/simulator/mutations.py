@@ -55,7 +55,7 @@ def base_name(name: str) -> str:
 
 
 def parse_mutations(text: str) -> tuple[Mutation, ...]:
-    """``"drop:flydsl_moe1_*@rank=3;slow:*moe2*=1.3@phase=decode"`` as mutations; raises MutationError."""
+    """``"drop:mfma_moe1_*@rank=3;slow:*moe2*=1.3@phase=decode"`` as mutations; raises MutationError."""
     return tuple(_parse_one(item.strip()) for item in text.split(";") if item.strip())
 
 

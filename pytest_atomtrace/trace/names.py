@@ -299,7 +299,7 @@ def nearest(pattern: str, names: Iterable[str], n: int = 5) -> list[str]:
         last = base.partition("<")[0].rpartition("::")[2]
         ratio = difflib.SequenceMatcher(None, wanted, last[:200]).ratio()
         contained = needle in name.lower()
-        # Tuned kernels differ in their tails: "flydsl_moe1_afp8" was meant for "flydsl_moe1_abf16_wfp4_..".
+        # Tuned kernels differ in their tails: "mfma_moe1_afp8" was meant for "mfma_moe1_abf16_wfp4_..".
         shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, last, strict=False)))
         prefix = shared / max(1, len(wanted))
         likeness = max(ratio, prefix)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pytest_atomtrace.verdicts.attribution import Attribution, Change
 
 LAYERS = 6
-SLOWED = ("flydsl_moe1_", "flydsl_moe2_", "topk_gating_kernel_opt", "_swa_write_kernel")
+SLOWED = ("mfma_moe1_", "mfma_moe2_", "topk_gating_kernel_opt", "_swa_write_kernel")
 ROUTER, SORT = "topk_gating_kernel_opt", "opus_moe_sorting_entry"
-MOE1 = "flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8"
+MOE1 = "mfma_moe1_silu_mul_afp8_wfp4_fp8_t32x128x256_pm1_fp8q_sort_async_gui_v33"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def test_speed(atom_trace):
 """
 # A small batch starves the MoE GEMMs; slowed down they are the 30 % of a step that they are at a full one.
 USUAL = 3.2
-MOE = "slow:flydsl_moe?_*={factor:.4f}@phase=decode"
+MOE = "slow:mfma_moe?_*={factor:.4f}@phase=decode"
 LAYERS = "24"
 
 
@@ -98,8 +98,8 @@ def test_a_moe_gemm_slower_by_7_percent_is_caught_by_its_family_and_named(record
     assert "moe_gemm in a decode step is " in done.stdout
     assert "confirmed by a second launch" in done.stdout
     grown = [line for line in done.stdout.splitlines() if " grew " in line]
-    assert "flydsl_moe1_" in grown[0]
-    assert "flydsl_moe2_" in grown[1]
+    assert "mfma_moe1_" in grown[0]
+    assert "mfma_moe2_" in grown[1]
     assert "launch 1: decode.family.moe_gemm" in done.stdout
     assert "launch 2: decode.family.moe_gemm" in done.stdout
 

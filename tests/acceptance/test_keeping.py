@@ -23,7 +23,7 @@ def test_case(atom_trace, request):
     conc = atom_trace.case.conc
     if conc == 5:
         request.applymarker(pytest.mark.xfail(reason="known"))
-    atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=3 if conc in (3, 5) else 2)
+    atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=3 if conc in (3, 5) else 2)
     if conc == 4:
         atom_trace.assert_step_time("decode", p99="1 s")
 """
@@ -102,7 +102,7 @@ import pytest
 @pytest.mark.atom_case(model="openai/gpt-oss-120b", tp=2, isl=16, osl=40, conc=3, captures=3)
 def test_every_window(atom_trace):
     # Three windows of one server: the first of them fails.
-    atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=3)
+    atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=3)
 """
 
 

@@ -27,8 +27,8 @@ import pytest
 
 pytestmark = pytest.mark.atom_case(model="openai/gpt-oss-120b", isl=16, osl=36, conc=2)
 
-def test_gemms(atom_trace): atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=2)
-def test_router(atom_trace): atom_trace.assert_kernel_called("aiter::topksoftmax_*", during="decode", per_step=2)
+def test_gemms(atom_trace): atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=2)
+def test_router(atom_trace): atom_trace.assert_kernel_called("topkGatingSoftmax", during="decode", per_step=2)
 """
 
 STAGES = {

@@ -39,10 +39,10 @@ pytestmark = pytest.mark.atom_case(
 
 def test_kernels(atom_trace, atom_case):
     assert atom_trace.case == atom_case
-    atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=2)
+    atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=2)
 
 def test_wrong_count(atom_trace, atom_case):
-    atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=3)
+    atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=3)
 
 def test_own_words(atom_trace, atom_case):
     assert atom_case is None, f"the token was {TOKEN}"

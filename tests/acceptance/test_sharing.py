@@ -19,24 +19,24 @@ def served(seqs):
     )
 
 @served(64)
-def test_router_64(atom_trace): atom_trace.assert_kernel_called("aiter::topksoftmax_*", during="decode", per_step=2)
+def test_router_64(atom_trace): atom_trace.assert_kernel_called("topkGatingSoftmax", during="decode", per_step=2)
 
 @served(128)
-def test_router_128(atom_trace): atom_trace.assert_kernel_called("aiter::topksoftmax_*", during="decode", per_step=2)
+def test_router_128(atom_trace): atom_trace.assert_kernel_called("topkGatingSoftmax", during="decode", per_step=2)
 
 @served(256)
-def test_router_256(atom_trace): atom_trace.assert_kernel_called("aiter::topksoftmax_*", during="decode", per_step=2)
+def test_router_256(atom_trace): atom_trace.assert_kernel_called("topkGatingSoftmax", during="decode", per_step=2)
 
 @served(64)
-def test_gemms_64(atom_trace): atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=2)
+def test_gemms_64(atom_trace): atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=2)
 
 @served(128)
 def test_gemms_128(atom_trace):
     wrong = atom_trace.case.conc == 2
-    atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=3 if wrong else 2)
+    atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=3 if wrong else 2)
 
 @served(256)
-def test_gemms_256(atom_trace): atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=2)
+def test_gemms_256(atom_trace): atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=2)
 
 @served(64)
 def test_times_64(atom_trace): atom_trace.assert_step_time("decode", p50="1 s")

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.atom_case(
     server_args=[["--max-num-seqs", str(seqs)] for seqs in {seqs}],
 )
 
-def test_router(atom_trace): atom_trace.assert_kernel_called("aiter::topksoftmax_*", during="decode", per_step=2)
-def test_gemms(atom_trace): atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=2)
+def test_router(atom_trace): atom_trace.assert_kernel_called("topkGatingSoftmax", during="decode", per_step=2)
+def test_gemms(atom_trace): atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=2)
 """
 FIRST, SECOND = (64, 65, 66), (128, 129, 130)
 

@@ -49,13 +49,13 @@ def test_equal_sides_show_a_tilde_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_slower_side_is_named_by_metric_amount_and_kernel(tmp_path: Path) -> None:
-    fast, slow = [slower(f) for f in SPREAD], [slower(f, flydsl_moe2_a_t32=1.2) for f in SPREAD]
+    fast, slow = [slower(f) for f in SPREAD], [slower(f, mfma_moe2_a_t32=1.2) for f in SPREAD]
     found = compared(tmp_path, fast, slow)
     assert found.slower
     shown = text(found)
     assert "+6.7 %" in shown
     assert "0.008" in shown, "the smallest p that five and five launches can give"
-    assert "grew flydsl_moe2_a_t32 (40 calls)" in shown
+    assert "grew mfma_moe2_a_t32 (40 calls)" in shown
     family = next(row for row in found.rows if row.metric == "decode.family.attention")
     assert not family.differs
 
@@ -137,7 +137,7 @@ def test_two_environments_are_launched_in_turn_under_one_lease(
     monkeypatch.setenv("ATOMTRACE_SIM_SEED", "3")
     monkeypatch.setenv("ATOMTRACE_SIM_LAYERS", "8")
     monkeypatch.setenv("ATOMTRACE_LOCK_DIR", str(tmp_path / "locks"))
-    b = "ATOMTRACE_SIM_MUTATE='slow:flydsl_moe1_*=1.5@phase=decode'"
+    b = "ATOMTRACE_SIM_MUTATE='slow:mfma_moe1_*=1.5@phase=decode'"
     arguments = ["ab", "--backend", "sim", "--a", "", "--b", b, "--launches", "3", "--output", str(tmp_path / "out")]
     code = main([*arguments, "--json", *CASE])
     shown = capsys.readouterr()
@@ -145,8 +145,8 @@ def test_two_environments_are_launched_in_turn_under_one_lease(
     answer = json.loads(shown.out)
     rows = {row["metric"]: row for row in answer["rows"]}
     assert rows["decode.family.moe_gemm"]["change"] > 0.2
-    assert answer["explained"]["changes"][0]["after"][0].startswith("flydsl_moe1_")
-    assert answer["loaded"]["env.ATOMTRACE_SIM_MUTATE"] == ["-", "slow:flydsl_moe1_*=1.5@phase=decode"]
+    assert answer["explained"]["changes"][0]["after"][0].startswith("mfma_moe1_")
+    assert answer["loaded"]["env.ATOMTRACE_SIM_MUTATE"] == ["-", "slow:mfma_moe1_*=1.5@phase=decode"]
     said = [line.split("side ")[1][:1] for line in shown.err.splitlines() if ", launch " in line]
     assert said == ["A", "B", "B", "A", "A", "B"]
     assert ledger.launches == 6

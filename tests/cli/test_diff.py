@@ -39,7 +39,7 @@ def test_times_alone_never_decide_the_exit_code(atomtrace: Callable[..., Result]
     assert (document["busy_delta_ns"], document["kernels_delta_ns"]) == (12_000, 12_000)
     assert document["explained"] == pytest.approx(1)
     assert {row["change"] for row in document["kernels"]} == {"grew"}
-    assert rows(document)["flydsl_moe1_a_t32"]["explains"] == pytest.approx(1 / 3)
+    assert rows(document)["mfma_moe1_a_t32"]["explains"] == pytest.approx(1 / 3)
     back = atomtrace("diff", tmp_path / "b", tmp_path / "a", "--json").json
     assert {row["change"] for row in back["kernels"]} == {"shrank"}
 
@@ -75,9 +75,9 @@ def test_a_kernel_of_other_template_arguments_is_a_replacement(
 def test_the_only_one_of_a_family_with_as_many_calls_is_a_replacement_too(
     atomtrace: Callable[..., Result], tmp_path: Path
 ) -> None:
-    renamed = Recipe(renamed={"flydsl_moe1_a_t32": "flydsl_moe1_b_t64"})
+    renamed = Recipe(renamed={"mfma_moe1_a_t32": "mfma_moe1_b_t64"})
     assert (
-        rows(atomtrace("diff", *both(tmp_path, Recipe(), renamed), "--json").json)["flydsl_moe1_b_t64"]["change"]
+        rows(atomtrace("diff", *both(tmp_path, Recipe(), renamed), "--json").json)["mfma_moe1_b_t64"]["change"]
         == "replaced"
     )
 

@@ -34,9 +34,7 @@ def test_the_command_that_a_failed_check_prints_shows_its_evidence(
 
 def test_calls_per_step_and_shares_name_what_they_are_of(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
     traces = write_ranks(tmp_path, Recipe(), Recipe())
-    document = atomtrace(
-        "kernels", traces, "--during", "decode", "--match", "flydsl_moe1*", "--per-step", "--json"
-    ).json
+    document = atomtrace("kernels", traces, "--during", "decode", "--match", "mfma_moe1*", "--per-step", "--json").json
     (row,) = document["rows"]
     assert (row["calls"], row["calls_per_step_min"], row["calls_per_step_max"]) == (320, 4, 4)
     assert (row["total_ns"], row["mean_ns"], document["whole_ns"]) == (3_200_000, 10_000, 9_600_000)
@@ -68,7 +66,7 @@ def test_ops_have_calls_and_no_time(atomtrace: Callable[..., Result], tmp_path: 
 def test_one_rank_can_be_asked_and_all_ranks_need_not_be_read(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
     traces = write_ranks(tmp_path, Recipe(), Recipe(renamed={"attention_kernel": "other_kernel"}))
     names = {row["name"] for row in atomtrace("kernels", traces, "--rank", "rank_1", "--json").json["rows"]}
-    assert names == {"other_kernel", "flydsl_moe1_a_t32", "flydsl_moe2_a_t32"}
+    assert names == {"other_kernel", "mfma_moe1_a_t32", "mfma_moe2_a_t32"}
 
 
 def test_a_kernel_of_one_rank_only_has_zero_as_its_smallest_count(
@@ -101,7 +99,7 @@ def test_real_totals_are_those_of_a_plain_sum(atomtrace: Callable[..., Result], 
 def test_a_family_can_be_asked_for(atomtrace: Callable[..., Result], tmp_path: Path) -> None:
     traces = write_ranks(tmp_path, Recipe())
     document = atomtrace("kernels", traces, "--match", "family:moe_gemm", "--during", "decode", "--json").json
-    assert {row["name"] for row in document["rows"]} == {"flydsl_moe1_a_t32", "flydsl_moe2_a_t32"}
+    assert {row["name"] for row in document["rows"]} == {"mfma_moe1_a_t32", "mfma_moe2_a_t32"}
     assert document["total_ns"] / document["whole_ns"] == pytest.approx(2 / 3)
     none = atomtrace("kernels", traces, "--match", "family:norm")
     assert none.code == 1

@@ -65,7 +65,7 @@ def test_odd_types_and_bytes_do_not_stop_the_second_reader(tmp_path: Path) -> No
     rows[3]["args"] = 5
     text = json.dumps({"traceEvents": rows}).replace("attention_kernel", "attention}, {kernel").encode()
     path = tmp_path / NAME.removesuffix(".gz")
-    path.write_bytes(text.replace(b"flydsl_moe2_a_t32", b"flydsl_moe2_\xff\xfe"))
+    path.write_bytes(text.replace(b"mfma_moe2_a_t32", b"mfma_moe2_\xff\xfe"))
     found = read_external_ids(path)
     assert len(found.kernel_correlation) == kernels - (rows[3]["cat"] == "kernel")
     assert len(found.graph_launch_has_id) == 2

@@ -26,7 +26,7 @@ def test_kernel(atom_trace, number):
     atom_trace.assert_kernel_called(f"no_such_kernel_{{number}}", during="decode")
 
 def test_passes(atom_trace):
-    atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode")
+    atom_trace.assert_kernel_called("mfma_moe1_*", during="decode")
 
 def test_no_answer(atom_trace):
     atom_trace.assert_step_time("decode", p99="1 s")

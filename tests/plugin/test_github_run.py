@@ -18,7 +18,7 @@ CHECKS = 300
 YAML = """\
 case: {model: m, tp: 2}
 kernels:
-  - called: flydsl_moe1_*
+  - called: mfma_moe1_*
   - called: no_such_kernel
     during: decode
     per_step: 4
@@ -117,7 +117,7 @@ def test_log(atom_trace):
     from pytest_atomtrace.errors import InfraError
     raise InfraError("the server died", "", [NAME, "::warning::from the log"])
 """.replace("NAME", repr(f"{payload}evil"))
-    recipe = Recipe(renamed={"flydsl_moe2_a_t32": f"{payload}evil{payload}"})
+    recipe = Recipe(renamed={"mfma_moe2_a_t32": f"{payload}evil{payload}"})
     run = dry_run(pytester, monkeypatch, *NO_ANNOTATOR, spec=spec, recipe=recipe)
     run.result.assert_outcomes(failed=1, errors=1)
     assert kinds(run.commands) == ["error", "error"], run.commands

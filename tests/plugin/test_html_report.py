@@ -18,7 +18,7 @@ SPEC = """
     pytestmark = pytest.mark.atom_case(model="m", tp=2)
 
     def test_passes(atom_trace):
-        atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=4)
+        atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=4)
 
     def test_missing_kernel(atom_trace):
         atom_trace.assert_kernel_called("no_such_kernel", during="decode")

@@ -20,7 +20,7 @@ SPEC = """
     pytestmark = pytest.mark.atom_case(model="m", tp=2)
 
     def test_passes(atom_trace):
-        atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=4)
+        atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=4)
 
     def test_missing_kernel(atom_trace):
         atom_trace.assert_kernel_called("no_such_kernel", during="decode")
@@ -152,10 +152,10 @@ def test_a_trace_without_labels_answers_counts_but_no_steps(pytester: pytest.Pyt
         pytestmark = pytest.mark.atom_case(model="m", tp=1)
 
         def test_counts(atom_trace):
-            atom_trace.assert_kernel_called("flydsl_moe1_*")
+            atom_trace.assert_kernel_called("mfma_moe1_*")
 
         def test_steps(atom_trace):
-            atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=4)
+            atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=4)
         """
     )
     saved = write_ranks(pytester.path / "saved", Recipe(labels=False))
@@ -252,7 +252,7 @@ def test_a_subtest_without_an_answer_is_an_error(pytester: pytest.Pytester) -> N
             with subtests.test("no answer"):
                 atom_trace.assert_step_time("decode", p99="1 s")
             with subtests.test("fine"):
-                atom_trace.assert_kernel_called("flydsl_moe1_*")
+                atom_trace.assert_kernel_called("mfma_moe1_*")
         """
     )
     result = run(pytester, f"--atom-replay={healthy(pytester)}")

@@ -22,10 +22,10 @@ SPEC = """
     pytestmark = pytest.mark.atom_case(model="m", tp=2, conc=[4, 8])
 
     def test_passes(atom_trace):
-        atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=4)
+        atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=4)
 
     def test_two_questions(atom_trace):
-        atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=4)
+        atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=4)
         atom_trace.assert_kernel_called("no_such_kernel", during="decode")
 
     def test_too_few_steps(atom_trace):
@@ -74,7 +74,7 @@ def test_every_check_is_in_the_report_with_its_place(pytester: pytest.Pytester, 
         for row in made["checks"]
         if row["case"].endswith("conc4")
     }
-    asked = 'atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=4)'
+    asked = 'atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=4)'
     missing = 'atom_trace.assert_kernel_called("no_such_kernel", during="decode")'
     assert found == {
         ("test_passes", "pass", False, asked),
@@ -172,7 +172,7 @@ def test_a_test_that_passes_in_the_second_attempt_has_no_failed_check(pytester: 
         @pytest.mark.atom_case(model="m", tp=2)
         def test_flaky(atom_trace):
             seen.append(1)
-            atom_trace.assert_kernel_called("no_such_kernel" if len(seen) == 1 else "flydsl_moe1_*", during="decode")
+            atom_trace.assert_kernel_called("no_such_kernel" if len(seen) == 1 else "mfma_moe1_*", during="decode")
         """
     )
     result = run(pytester, f"--atom-replay={saved}", "--reruns=1", "--atom-json=r.json")
@@ -236,7 +236,7 @@ def test_real_runs_of_the_simulator_give_valid_reports(
         import pytest
 
         @pytest.mark.atom_case(model="openai/gpt-oss-120b", osl=40, conc=4)
-        @pytest.mark.parametrize("kernel", ["flydsl_moe1_*", "no_such_kernel"])
+        @pytest.mark.parametrize("kernel", ["mfma_moe1_*", "no_such_kernel"])
         def test_kernel(atom_trace, kernel):
             atom_trace.assert_kernel_called(kernel, during="decode")
 
@@ -313,14 +313,14 @@ def test_a_check_in_a_subtest_is_reported_once(pytester: pytest.Pytester, saved:
 
         @pytest.mark.atom_case(model="m", tp=2)
         def test_parts(atom_trace, subtests):
-            for kernel in ("no_such_kernel", "flydsl_moe1_*"):
+            for kernel in ("no_such_kernel", "mfma_moe1_*"):
                 with subtests.test(kernel):
                     atom_trace.assert_kernel_called(kernel, during="decode")
         """
     )
     run(pytester, f"--atom-replay={saved}", "--atom-json=r.json")
     found = [(row["check"], row["outcome"]) for row in report(pytester.path / "r.json")["checks"]]
-    assert found == [("called no_such_kernel during decode", "fail"), ("called flydsl_moe1_* during decode", "pass")]
+    assert found == [("called no_such_kernel during decode", "fail"), ("called mfma_moe1_* during decode", "pass")]
 
 
 def test_an_interrupted_run_reports_what_it_knows(pytester: pytest.Pytester, saved: Path) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD = "import pytest\npytestmark = pytest.mark.atom_case(model='m', tp=1)\n"
-PROPER = "atom_trace.assert_kernel_called('flydsl_moe1_*', during='decode')"
-TYPO = "atom_trace.assert_kernel_called('flydsl_moe1_*', during='decod')"
+PROPER = "atom_trace.assert_kernel_called('mfma_moe1_*', during='decode')"
+TYPO = "atom_trace.assert_kernel_called('mfma_moe1_*', during='decod')"
 WRONG = {
     TYPO: "during='decod' is no phase; did you mean 'decode'?",
     "atom_trace.assert_kernel_called('x', ranks=[3])": "ranks=[3]: ranks are named by text, as rank_3 is",

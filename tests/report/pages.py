@@ -58,7 +58,7 @@ def write_baseline(root: Path, place: Path) -> None:
 
     manifest = beside(place, "manifest.json")
     now = fingerprint(Trace(load(place), case=CASE, directory=place, engine="sim", manifest=manifest))
-    kernels = {name: Usage(4, 40_000.0) for name in ("attention_kernel", "flydsl_moe1_a_t32", "flydsl_moe2_a_t32")}
+    kernels = {name: Usage(4, 40_000.0) for name in ("attention_kernel", "mfma_moe1_a_t32", "mfma_moe2_a_t32")}
     baseline = Baseline(
         CASE.slug, now.simulated, now.hardware, now.profiler, now.model, {},
         metrics={"decode.gpu_busy": tuple((ns,) for ns in range(118_000, 123_000, 1_000))}, kernels=kernels,

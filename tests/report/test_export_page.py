@@ -35,7 +35,7 @@ def test_v4(atom_trace):
 def test_gpt_oss(atom_trace):
     pass
 """
-MUTATIONS = ("", "", "slow:flydsl_moe2_*=1.3@phase=decode", "slow:*=1.08@phase=decode@rank=1")
+MUTATIONS = ("", "", "slow:mfma_moe2_*=1.3@phase=decode", "slow:*=1.08@phase=decode@rank=1")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_first_query_gives_the_step_times_of_the_summary(site: Site) -> None
 def test_the_second_query_finds_the_slower_kernel(site: Site) -> None:
     first = ask(site, 1)[0]
     assert first["family"] == "moe_gemm"
-    assert first["kernel"].startswith("flydsl_moe2_")
+    assert first["kernel"].startswith("mfma_moe2_")
     assert first["after_us"] / first["before_us"] == pytest.approx(1.3, abs=0.05)
 
 

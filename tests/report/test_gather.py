@@ -62,8 +62,8 @@ def test_the_median_step_is_of_the_slowest_rank_and_the_worst_step_of_any(detail
     lane = worst.lanes[0]
     assert [worst.names[name] for name in lane.name[:3]] == [
         "attention_kernel",
-        "flydsl_moe1_a_t32",
-        "flydsl_moe2_a_t32",
+        "mfma_moe1_a_t32",
+        "mfma_moe2_a_t32",
     ]
     assert lane.call[:4] == (0, 0, 0, 1)
     assert lane.dur_ns == (33_000,) * 12
@@ -75,7 +75,7 @@ def test_the_worst_step_is_told_apart_kernel_by_kernel(tmp_path: Path) -> None:
     found = detailed(document(row(capture(tmp_path / "1", recipe, USUAL))), tmp_path).details[0]
     assert found.contrast_rank == "rank_0"
     by_name = {one.name: one for one in found.contrast}
-    assert by_name["flydsl_moe1_a_t32"].delta_ns == 40_000
+    assert by_name["mfma_moe1_a_t32"].delta_ns == 40_000
     assert (by_name["stand_in_kernel"].median_calls, by_name["stand_in_kernel"].worst_calls) == (0, 1)
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_manifest_or_trace_is_a_sentence_and_not_an_exception(tmp_path
 
 
 def test_the_baseline_gives_a_band_a_limit_and_what_changed(tmp_path: Path) -> None:
-    place = capture(tmp_path / "1", USUAL, Recipe(times={"flydsl_moe1_a_t32": 5.0}))
+    place = capture(tmp_path / "1", USUAL, Recipe(times={"mfma_moe1_a_t32": 5.0}))
     write_baseline(tmp_path, place)
     found = detailed(document(row(place)), tmp_path).details[0].baseline
     assert found is not None
@@ -153,7 +153,7 @@ def test_the_baseline_gives_a_band_a_limit_and_what_changed(tmp_path: Path) -> N
     assert (band.metric, band.low_ns, band.mean_ns, band.high_ns) == ("decode.gpu_busy", 118_000, 120_000, 122_000)
     assert (band.now_ns, band.result, band.launches) == (280_000, "regression", 5)
     assert band.mean_ns < band.limit_ns < band.now_ns
-    assert [(one.sort, one.after, one.ranks) for one in found.changes] == [("grew", ("flydsl_moe1_a_t32",), ())]
+    assert [(one.sort, one.after, one.ranks) for one in found.changes] == [("grew", ("mfma_moe1_a_t32",), ())]
     assert found.changes[0].delta_ns == 160_000
 
 

@@ -58,7 +58,7 @@ def test_the_page_loads_nothing_and_its_policy_allows_only_its_own_script_and_st
 def test_a_case_with_a_baseline_says_how_it_compares_whatever_the_answer(
     tmp_path: Path, factor: float, says: str
 ) -> None:
-    place = capture(tmp_path / "1", Recipe(times={"flydsl_moe1_a_t32": factor}))
+    place = capture(tmp_path / "1", Recipe(times={"mfma_moe1_a_t32": factor}))
     write_baseline(tmp_path, place)
     page = Page(render(detailed(document(row(place)), tmp_path)))
     assert any(f"decode.gpu_busy, {says}, limit" in text for text in page.shown)
@@ -69,7 +69,7 @@ def test_everything_that_can_be_listed_is_there_without_scripts(green: Page) -> 
         "All 1 check of 1 case passed",
         CASE.slug,
         "120.0 us",
-        "flydsl_moe1_a_t32",
+        "mfma_moe1_a_t32",
         "moe_gemm",
         "33/41",
         "made up",
@@ -227,7 +227,7 @@ def test_the_headline_says_what_happened(
 
 def test_a_very_long_kernel_name_is_short_in_tables_and_whole_behind_a_button(tmp_path: Path) -> None:
     long = "void f<" + ", ".join(f"ns::type_{n}" for n in range(400)) + ">(int)"
-    recipe = Recipe(renamed={"flydsl_moe1_a_t32": long})
+    recipe = Recipe(renamed={"mfma_moe1_a_t32": long})
     page = Page(render(detailed(document(row(capture(tmp_path / "1", recipe, recipe))), tmp_path)))
     assert any(
         attrs.get("data-raw") == long[:4_000] + f"... ({len(long) - 4_000:,} more characters)"

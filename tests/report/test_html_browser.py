@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("page")
-    slow = Recipe(slow={20: 3.0}, renamed={"flydsl_moe2_a_t32": LONG})
+    slow = Recipe(slow={20: 3.0}, renamed={"mfma_moe2_a_t32": LONG})
     rows = [
         row(capture(directory / "a", slow, slow), slug="case-a", outcome="fail", p50_ns=120_000),
         row(capture(directory / "b", Recipe(duration_us=20.0), Recipe()), slug="case-b", p50_ns=240_000),

@@ -111,7 +111,7 @@ def test_spans_name_the_module_of_every_layers_launches(marked: Sim) -> None:
         if not around:
             continue
         module = min(around, key=lambda span: float(span["dur"]))["name"]
-        if "flydsl_moe1_" in launch["args"]["kernel"]:
+        if "mfma_moe1_" in launch["args"]["kernel"]:
             seen.setdefault(module, Counter())[inside(launch, graph)] += 1
     assert seen == {f"model.layers.{n}.ffn.experts": Counter({True: 1, False: 1}) for n in range(4)}
 
@@ -127,7 +127,7 @@ def test_warm_up_spans_are_projected_on_each_stream_they_used(marked: Sim) -> No
     assert by_name["ProfilerStep#0"] == {3}
     (experts,) = [note for note in notes if note["name"] == "model.layers.2.ffn.experts"]
     around = [kernel["name"] for kernel in events(capture, "kernel") if inside(kernel, experts) and kernel["tid"] == 3]
-    assert any("flydsl_moe2_" in name for name in around)
+    assert any("mfma_moe2_" in name for name in around)
     assert len(around) == 5
     cpu = [event for event in events(capture, "user_annotation") if event["name"] == experts["name"]]
     assert experts["args"]["External id"] == cpu[0]["args"]["External id"]
@@ -173,7 +173,7 @@ def test_captures_are_bounded_and_count_drafts(start: Starter) -> None:
 
 
 def test_a_regression_of_the_kernels_is_captured_too(start: Starter) -> None:
-    sim = start(*GPT_OSS, "--mark-trace", *SIZES, mutate="rename:flydsl_moe1_*=moe_fallback;extra:my_new_kernel")
+    sim = start(*GPT_OSS, "--mark-trace", *SIZES, mutate="rename:mfma_moe1_*=moe_fallback;extra:my_new_kernel")
     capture = _capture(sim, 4)
     span = _span(capture, "capture_graph_bs_4")
     recorded = Counter(launch["args"]["kernel"] for launch in launches(capture) if inside(launch, span))

@@ -265,8 +265,8 @@ def test_a_server_that_ignores_sigterm_and_one_that_leaks(start: Starter) -> Non
 def test_mutations_strike_rank_phase_and_step(start: Starter) -> None:
     sim = start(
         *TP2,
-        mutate="drop:_swa_write_kernel@rank=1@phase=decode;rename:flydsl_moe1_*=fallback_gemm@step=3@phase=decode;"
-        "slow:flydsl_moe2_*=3@rank=0@phase=decode;extra:my_new_kernel",
+        mutate="drop:_swa_write_kernel@rank=1@phase=decode;rename:mfma_moe1_*=fallback_gemm@step=3@phase=decode;"
+        "slow:mfma_moe2_*=3@rank=0@phase=decode;extra:my_new_kernel",
     )
     sim.window(requests=1, tokens=20)
     first, second = (read_trace(file) for file in sim.wait_files(2))
@@ -284,5 +284,5 @@ def test_mutations_strike_rank_phase_and_step(start: Starter) -> None:
         durations = [k["dur"] for k in decode(trace) if word in k["name"]]
         return float(sum(durations) / len(durations))
 
-    assert mean(first, "flydsl_moe2_") > 2.5 * mean(second, "flydsl_moe2_")
+    assert mean(first, "mfma_moe2_") > 2.5 * mean(second, "mfma_moe2_")
     assert mean(second, "cross_device_reduce_2stage") > 1.5 * mean(first, "cross_device_reduce_2stage")

@@ -55,8 +55,8 @@ def test_piecewise_captures_have_no_span_and_run_their_attention(start: Starter)
     states = Counter(
         (launch["args"]["kernel"].split("<")[0], launch["args"]["correlation"] in ran) for launch in launches(capture)
     )
-    assert states["flydsl_moe1_abf16_wfp4_bf16_t16x128x256_w3_swiglu", True] == 4
-    assert states["flydsl_moe1_abf16_wfp4_bf16_t16x128x256_w3_swiglu", False] == 4
+    assert states["mfma_moe1_silu_mul_abf16_wfp4_bf16_t16x128x256_pm1_async_swiglu_v33", True] == 4
+    assert states["mfma_moe1_silu_mul_abf16_wfp4_bf16_t16x128x256_pm1_async_swiglu_v33", False] == 4
     assert states["kernel_unified_attention_3d", True] == 2 * 2
     assert states["kernel_unified_attention_3d", False] == 0
 
@@ -111,7 +111,7 @@ def test_two_batch_prefills_launch_from_two_workers_without_labels(start: Starte
     assert len(workers) == 2
     assert workers[0] == workers[1] > 100
     (names, *_) = [n for s, n in zip(_spans(trace, "prefill"), kernels_of(trace, "prefill"), strict=True) if s is span]
-    assert names["flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8"] == 2 * 4
+    assert names["mfma_moe1_silu_mul_afp8_wfp4_fp8_t32x128x256_pm1_fp8q_sort_async_gui_v33"] == 2 * 4
     own = {launch["args"]["correlation"] for launch in launches(trace) if inside(launch, span)}
     assert {k["tid"] for k in events(trace, "kernel") if k["args"]["correlation"] in own} == {3, 7, 9, 11}
 

@@ -23,7 +23,7 @@ STATS = re.compile(r"\[MTP Stats         \] Average toks/fwd: ([\d.]+).*Acceptan
 def test_deepseek_r1_has_the_layers_of_its_public_config() -> None:
     for model in ("amd/DeepSeek-R1-0528-MXFP4-MTP-MoEFP4", "deepseek-ai/DeepSeek-R1-0528"):
         names = counts(model, 4, query=4)
-        assert names["flydsl_moe1_afp4_wfp4_bf16_t32x64x256_w3"] == 58
+        assert names["mfma_moe1_silu_mul_afp4_wfp4_fp4_t32x64x256_pm1_fp4q_sort_async_v33"] == 58
         assert names["grouped_topk_opt_sort_kernel"] == 58
         assert names["act_and_mul_kernel"] == 61
         assert names["mla_a8w8_qh16_qseqlen4_gqaratio16_ps"] == names["kn_mla_reduce_v1_ps"] == 61
@@ -88,7 +88,7 @@ def test_the_first_draft_takes_all_tokens_and_the_others_one(
 ) -> None:
     drafts = kernels_of(mtp[1], "draft")
     for names in drafts:
-        assert count(names, "flydsl_moe1_") == 1
+        assert count(names, "mfma_moe1_") == 1
         assert count(names, "_lm_head_argmax_pack_kernel") == 1
         assert count(names, "cross_device_reduce_2stage") == 3
     assert count(drafts[0], "fmha_fwd") == 1  # after a prefill
@@ -102,7 +102,7 @@ def test_decodes_run_the_four_token_kernels_and_rejection_outside_the_label(
 ) -> None:
     decodes = kernels_of(mtp[1], "decode")
     assert {count(names, "qseqlen4") for names in decodes} == {5}
-    assert {count(names, "flydsl_moe1_") for names in decodes} == {2}
+    assert {count(names, "mfma_moe1_") for names in decodes} == {2}
     assert not any(count(names, "rejection") for names in decodes)
     rejections = [kernel for kernel in events(mtp[1], "kernel") if "rejection_greedy_sample" in kernel["name"]]
     assert len(rejections) == len(decodes)

@@ -28,7 +28,7 @@ def counts(model: str, tp: int, program: str = "decode", query: int = 1) -> Coun
 
 def test_deepseek_v4_pro_has_the_layers_of_its_public_config() -> None:
     names = counts("deepseek-ai/DeepSeek-V4-Pro", 8)
-    assert names["flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8"] == 61
+    assert names["mfma_moe1_silu_mul_afp8_wfp4_fp8_t32x128x256_pm1_fp8q_sort_async_gui_v33"] == 61
     assert names["topk_gating_kernel_opt"] == 58
     assert names["_hash_topk_kernel"] == 3
     assert (names["_paged_decode_split_kernel"], names["_paged_decode_fused_kernel"]) == (30, 31)
@@ -40,7 +40,7 @@ def test_gpt_oss_120b_alternates_sliding_and_full_attention() -> None:
     names = counts("openai/gpt-oss-120b", 1)
     assert (names["kernel_unified_attention_2d"], names["kernel_unified_attention_3d"]) == (18, 18)
     assert names["reduce_segments"] == 18
-    assert names["topksoftmax_4x128x4"] == 36
+    assert names["topkGatingSoftmax"] == 36
     assert "cross_device_reduce_2stage" not in names
     assert sum(names.values()) == 417
 
@@ -180,8 +180,8 @@ def test_an_unknown_fault_is_refused(text: str, words: str) -> None:
 
 
 def test_a_mutation_reads_back_whole() -> None:
-    assert parse_mutations("slow:flydsl_moe1_*=1.3@rank=3@phase=decode;drop:aiter::x") == (
-        Mutation("slow", "flydsl_moe1_*", "1.3", rank=3, phase="decode"),
+    assert parse_mutations("slow:mfma_moe1_*=1.3@rank=3@phase=decode;drop:aiter::x") == (
+        Mutation("slow", "mfma_moe1_*", "1.3", rank=3, phase="decode"),
         Mutation("drop", "aiter::x"),
     )
 

@@ -61,7 +61,7 @@ def test_top_level_keys_are_kinetos(captured: Captured) -> None:
 def test_a_decode_replays_one_graph_with_the_kernels_of_its_layers(trace: dict[str, Any]) -> None:
     for kernels in _graphs(trace).values():
         names = Counter(kernel["name"] for kernel in kernels)
-        assert names["flydsl_moe1_afp8_wfp4_bf16_t32x128x256_w4_gui_fp8"] == CSA + HCA
+        assert names["mfma_moe1_silu_mul_afp8_wfp4_fp8_t32x128x256_pm1_fp8q_sort_async_gui_v33"] == CSA + HCA
         assert names["_hash_topk_kernel"] == 3
         assert sum(count for name, count in names.items() if "topk_gating_kernel_opt<" in name) == LEARNED
         assert names["_paged_decode_fused_kernel"] == HCA

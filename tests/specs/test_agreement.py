@@ -30,13 +30,13 @@ PAIRS = [
     ),
     (
         "count per step",
-        lambda t: t.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=LAYERS),
-        f"kernels: [{{called: flydsl_moe1_*, during: decode, per_step: {LAYERS}}}]",
+        lambda t: t.assert_kernel_called("mfma_moe1_*", during="decode", per_step=LAYERS),
+        f"kernels: [{{called: mfma_moe1_*, during: decode, per_step: {LAYERS}}}]",
     ),
     (
         "wrong count per step",
-        lambda t: t.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=5),
-        "kernels: [{called: flydsl_moe1_*, during: decode, per_step: 5}]",
+        lambda t: t.assert_kernel_called("mfma_moe1_*", during="decode", per_step=5),
+        "kernels: [{called: mfma_moe1_*, during: decode, per_step: 5}]",
     ),
     (
         "one rank, exactly",
@@ -62,8 +62,8 @@ PAIRS = [
     ("order", lambda t: t.assert_kernel_order(list(PER_LAYER)), f"kernels: [{{order: [{', '.join(PER_LAYER)}]}}]"),
     (
         "wrong order",
-        lambda t: t.assert_kernel_order(["flydsl_moe2_*", "flydsl_moe1_*"], during="decode"),
-        "kernels: [{order: [flydsl_moe2_*, flydsl_moe1_*], during: decode}]",
+        lambda t: t.assert_kernel_order(["mfma_moe2_*", "mfma_moe1_*"], during="decode"),
+        "kernels: [{order: [mfma_moe2_*, mfma_moe1_*], during: decode}]",
     ),
     (
         "family's time",
@@ -154,11 +154,11 @@ def test_a_run_of_both_gives_the_same_report(pytester: pytest.Pytester) -> None:
 
         @pytest.mark.atom_case(model="m", tp=2)
         def test_it(atom_trace):
-            atom_trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=5)
+            atom_trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=5)
         """
     )
     (pytester.path / "it.atom.yaml").write_text(
-        CASE + "kernels: [{called: flydsl_moe1_*, during: decode, per_step: 5}]\n"
+        CASE + "kernels: [{called: mfma_moe1_*, during: decode, per_step: 5}]\n"
     )
     result = pytester.runpytest_subprocess("--atom-replay=saved")
     result.assert_outcomes(failed=2)

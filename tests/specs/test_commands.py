@@ -142,7 +142,7 @@ def test_a_drafted_spec_is_sound_and_says_what_the_capture_holds(
     assert (one.case.model, one.case.tp, one.case.conc) == ("maker/M", 2, 4)
     assert (one.case.server_args, one.case.env) == (("--level", "0"), (("A", "yes: no"),))
     asked = {check.assertion.first: check.assertion.arguments for check in spec.checks}
-    assert asked["flydsl_moe1_a_t32"] == {"during": "decode", "per_step": LAYERS}
+    assert asked["mfma_moe1_a_t32"] == {"during": "decode", "per_step": LAYERS}
     assert asked["aiter::moe_forward"] == {"during": "prefill", "layer": "op"}
     assert "p50: 126 us  # measured 120.0 us" in result.out
     assert "ranks:\n  decode: {counts: true}" in result.out
@@ -165,7 +165,7 @@ def test_a_drafted_spec_passes_on_its_own_capture_and_fails_on_a_changed_one(
     assert target.read_text().startswith("# yaml-language-server: $schema=atom.schema.json\n")
     checks = atomtrace("spec", "check", target, "--json").json["files"][0]["checks"]
     pytester.runpytest_inprocess(f"--atom-replay={capture}").assert_outcomes(passed=len(checks))
-    write_ranks(capture, *[Recipe(renamed={"flydsl_moe1_a_t32": "moe1_fallback"}, duration_us=12.0)] * 2)
+    write_ranks(capture, *[Recipe(renamed={"mfma_moe1_a_t32": "moe1_fallback"}, duration_us=12.0)] * 2)
     result = pytester.runpytest_inprocess(f"--atom-replay={capture}")
     assert result.parseoutcomes()["failed"] >= 3
     again = atomtrace("spec", "new", "--from-capture", capture, "--output", target)

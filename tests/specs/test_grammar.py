@@ -34,7 +34,7 @@ case: {model: m, tp: 2, conc: [4, 8], env: {A: 1}, server_args: [--level, 0]}
 marks: [slow]
 kernels:
   - called: aiter::moe_forward
-  - called: flydsl_moe1_*
+  - called: mfma_moe1_*
     during: decode
     per_step: 4
     ranks: [rank_0, rank_1]
@@ -42,7 +42,7 @@ kernels:
   - not_called: "*fallback*"
     example: a_fallback_b
     xfail: known since the last change
-  - order: [attention_kernel, "flydsl_moe1_*"]
+  - order: [attention_kernel, "mfma_moe1_*"]
     during: decode
     skip: not on this stack
   - time: family:moe_gemm
@@ -78,9 +78,9 @@ def test_every_part_of_the_grammar_becomes_items(tmp_path: Path) -> None:
     assert spec.cases[0].case.env == (("A", "1"),)
     assert [check.name for check in spec.checks] == [
         "called-aiter-moe_forward",
-        "called-flydsl_moe1-decode-rank_0-rank_1",
+        "called-mfma_moe1-decode-rank_0-rank_1",
         "not_called-fallback",
-        "order-attention_kernel-flydsl_moe1-decode",
+        "order-attention_kernel-mfma_moe1-decode",
         "time-family_moe_gemm-per_step",
         "time-family_moe_gemm-share",
         "steps-decode-p50",
@@ -104,8 +104,8 @@ def test_every_part_of_the_grammar_becomes_items(tmp_path: Path) -> None:
     by_name = {check.name: check for check in spec.checks}
     assert by_name["steps-decode-p50"].assertion.arguments == {"p50": "9.5 ms"}
     assert by_name["not_called-fallback"].xfail == "known since the last change"
-    assert by_name["order-attention_kernel-flydsl_moe1-decode"].skip == "not on this stack"
-    moe = by_name["called-flydsl_moe1-decode-rank_0-rank_1"]
+    assert by_name["order-attention_kernel-mfma_moe1-decode"].skip == "not on this stack"
+    moe = by_name["called-mfma_moe1-decode-rank_0-rank_1"]
     assert (moe.first_line, moe.last_line, [mark.name for mark in moe.marks]) == (7, 11, ["extra"])
 
 

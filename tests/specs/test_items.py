@@ -22,7 +22,7 @@ case: {model: m, tp: 2}
 kernels:
   - called: aiter::moe_forward
     during: prefill
-  - called: flydsl_moe1_*
+  - called: mfma_moe1_*
     during: decode
     per_step: 3
   - not_called: no_such_*
@@ -40,7 +40,7 @@ steps:
 """
 NAMES = {
     "called-aiter-moe_forward-prefill": "PASSED",
-    "called-flydsl_moe1-decode": "FAILED",
+    "called-mfma_moe1-decode": "FAILED",
     "not_called-no_such": "PASSED",
     "called-no_such_kernel": "XFAIL",
     "called-also_missing": "SKIPPED",
@@ -118,11 +118,11 @@ def test_a_failure_shows_the_entry_and_its_line(place: pytest.Pytester) -> None:
     result = run(place, "-k", "moe1")
     result.stdout.fnmatch_lines(
         [
-            "*_ called-flydsl_moe1-decode _*",
-            "    - called: flydsl_moe1_[*]",
+            "*_ called-mfma_moe1-decode _*",
+            "    - called: mfma_moe1_[*]",
             "      during: decode",
             ">     per_step: 3",
-            "E     AssertionError: flydsl_moe1_[*] is called 4 times in decode step 6 of rank_0, expected 3 in every *",
+            "E     AssertionError: mfma_moe1_[*] is called 4 times in decode step 6 of rank_0, expected 3 in every *",
             f"{FILE}:8: AssertionError",
         ]
     )
@@ -139,7 +139,7 @@ def test_every_style_of_traceback_works(place: pytest.Pytester) -> None:
 def test_last_failed_and_stepwise_know_them(place: pytest.Pytester) -> None:
     run(place)
     remembered = json.loads((place.path / ".pytest_cache/v/cache/lastfailed").read_text())
-    wanted = [f"{FILE}::{SLUG}::called-flydsl_moe1-decode", f"{FILE}::{SLUG}::steps-decode-p99"]
+    wanted = [f"{FILE}::{SLUG}::called-mfma_moe1-decode", f"{FILE}::{SLUG}::steps-decode-p99"]
     assert list(remembered) == wanted
     assert ids(place, "--lf") == wanted
     first = run(place, "--sw", "-v")
@@ -154,7 +154,7 @@ def test_junit_has_a_case_per_check(place: pytest.Pytester) -> None:
     assert set(cases) == set(NAMES)
     assert {str(case.get("classname")) for case in cases.values()} == {f"{FILE}.{SLUG}"}
     verdicts = {name: [child.tag for child in case if child.tag != "properties"] for name, case in cases.items()}
-    assert verdicts["called-flydsl_moe1-decode"] == ["failure"]
+    assert verdicts["called-mfma_moe1-decode"] == ["failure"]
     assert verdicts["steps-decode-p99"] == ["error"]
 
 

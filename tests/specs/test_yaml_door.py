@@ -109,7 +109,7 @@ def test_anchors_and_merges_save_repetition(tmp_path: Path) -> None:
           - {<<: *shared, model: m, conc: &conc [1, 2]}
           - {model: n, tp: 8, conc: *conc}
         kernels:
-          - &moe {called: flydsl_moe1_*, during: decode}
+          - &moe {called: mfma_moe1_*, during: decode}
           - {<<: *moe, during: prefill}
         """,
     )
@@ -120,7 +120,7 @@ def test_anchors_and_merges_save_repetition(tmp_path: Path) -> None:
         ("n", 8, 1),
         ("n", 8, 2),
     ]
-    assert [check.name for check in spec.checks] == ["called-flydsl_moe1-decode", "called-flydsl_moe1-prefill"]
+    assert [check.name for check in spec.checks] == ["called-mfma_moe1-decode", "called-mfma_moe1-prefill"]
 
 
 def test_merging_what_is_no_mapping_is_a_problem(tmp_path: Path) -> None:

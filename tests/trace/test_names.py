@@ -23,7 +23,7 @@ RMSNORM = (
 @pytest.mark.parametrize(
     ("raw", "base"),
     [
-        ("flydsl_moe1_afp8_wfp4_bf16_t32", "flydsl_moe1_afp8_wfp4_bf16_t32"),
+        ("mfma_moe1_afp8_wfp4_bf16_t32", "mfma_moe1_afp8_wfp4_bf16_t32"),
         ("aiter::moe_forward", "aiter::moe_forward"),
         ("_fwd_kernel.kd", "_fwd_kernel"),
         ("fmoe_kernel [clone .kd]", "fmoe_kernel"),
@@ -76,7 +76,7 @@ def test_a_wrapper_is_named_after_what_it_runs() -> None:
         ("aiter::topk_gating_*", "void aiter::topk_gating_kernel_opt<float>(int)", True),
         ("topk_gating_*", "void aiter::topk_gating_kernel_opt<float>(int)", True),
         ("gating_*", "void aiter::topk_gating_kernel_opt<float>(int)", False),
-        ("flydsl_moe?_*", "flydsl_moe1_afp8", True),
+        ("mfma_moe?_*", "mfma_moe1_afp8", True),
         ("re:blockscaleFp8.*g1u1", "_ZN5aiter28fmoe_bf16_blockscaleFp8_g1u1E", True),
         ("fmoe_bf16_blockscaleFp8_g1u1", "_ZN5aiter28fmoe_bf16_blockscaleFp8_g1u1E", True),
         ("kentry<Rmsnorm2dFwd>", RMSNORM, True),
@@ -99,7 +99,7 @@ def test_a_broken_pattern_is_refused_with_its_reason() -> None:
 
 
 def test_the_nearest_names_come_first() -> None:
-    names = ["aten::mm", "aiter::moe_forward", "triton_poi_fused_moe_forward_0", "flydsl_moe1_afp8"]
+    names = ["aten::mm", "aiter::moe_forward", "triton_poi_fused_moe_forward_0", "mfma_moe1_afp8"]
     assert nearest("moe_forwrd", names)[0] == "aiter::moe_forward"
     assert set(nearest("moe_forward", names)[:2]) == {"aiter::moe_forward", "triton_poi_fused_moe_forward_0"}
     assert nearest("zzz", names) == []

@@ -16,8 +16,8 @@ ORDER = (
     "add_rmsnorm_quant_kernel",
     "topk_softmax_kernel",
     "opus_moe_sorting_entry",
-    "flydsl_moe1_t32",
-    "flydsl_moe2_t32",
+    "mfma_moe1_t32",
+    "mfma_moe2_t32",
     "attention_kernel",
     "paged_decode_kernel",
     "silu_kernel",
@@ -60,20 +60,20 @@ def top(*ranks: dict[str, Usage], transfer: float | None = None) -> Change:
 
 
 def test_a_slower_kernel_explains_the_whole_difference() -> None:
-    found = attribute(BASE, STEP_NS, profile(with_time("flydsl_moe1_t32", 33_000.0)))
+    found = attribute(BASE, STEP_NS, profile(with_time("mfma_moe1_t32", 33_000.0)))
     (change,) = found.changes
-    assert (change.sort, change.after, change.delta_ns) == ("grew", ("flydsl_moe1_t32",), 20_000.0)
+    assert (change.sort, change.after, change.delta_ns) == ("grew", ("mfma_moe1_t32",), 20_000.0)
     assert found.share == pytest.approx(1.0, abs=0.001)
     assert found.families[0] == ("moe_gemm", 20_000.0)
 
 
 def test_a_slow_rank_is_named_and_the_wait_of_the_others_is_not_a_slow_collective() -> None:
-    slow = with_time("flydsl_moe1_t32", 33_000.0)
+    slow = with_time("mfma_moe1_t32", 33_000.0)
     waiting = with_time(ORDER[-1], BASE[ORDER[-1]].ns + 20_000.0)
     ranks = [waiting, waiting, waiting, slow, waiting, waiting, waiting, waiting]
     found = attribute(BASE, STEP_NS, profile(*ranks, transfer=BASE[ORDER[-1]].ns, late={"rank_3": 1.0}))
     (change,) = found.changes
-    assert (change.sort, change.after, change.ranks) == ("grew", ("flydsl_moe1_t32",), ("rank_3",))
+    assert (change.sort, change.after, change.ranks) == ("grew", ("mfma_moe1_t32",), ("rank_3",))
     assert found.rank == "rank_3"
     text = "\n".join(line for _, lines in attribution_rows(found) for line in lines)
     assert "only on rank_3" in text
@@ -96,7 +96,7 @@ def test_other_template_arguments_of_one_function_are_a_replacement_wherever_the
 
 @pytest.mark.parametrize("apart", [False, True], ids=["neighbours", "one kernel between"])
 def test_two_kernels_that_became_one_were_fused(apart: bool) -> None:
-    second = "flydsl_moe1_t32" if apart else "opus_moe_sorting_entry"
+    second = "mfma_moe1_t32" if apart else "opus_moe_sorting_entry"
     after = in_place("topk_softmax_kernel", ("fused_route_sort", Usage(4, 40_000.0)))
     del after[second]
     change = top(after)
@@ -117,10 +117,10 @@ def test_more_calls_are_growth_and_say_how_many() -> None:
 
 def test_what_all_kernels_share_is_said_once_and_taken_off_each() -> None:
     faster_clock = {name: dataclasses.replace(use, ns=use.ns * 1.1) for name, use in BASE.items()}
-    found = attribute(BASE, STEP_NS, profile(with_time("flydsl_moe1_t32", 34_300.0, faster_clock)))
+    found = attribute(BASE, STEP_NS, profile(with_time("mfma_moe1_t32", 34_300.0, faster_clock)))
     assert found.alike == pytest.approx(0.1)
     (change,) = found.changes
-    assert (change.after, round(change.delta_ns)) == (("flydsl_moe1_t32",), 20_000)
+    assert (change.after, round(change.delta_ns)) == (("mfma_moe1_t32",), 20_000)
 
 
 kernel_times = st.lists(st.floats(0, 1e6), min_size=len(ORDER), max_size=len(ORDER))

@@ -98,7 +98,7 @@ def test_a_build_or_a_first_lookup_inside_the_window_is_a_doubt() -> None:
 def test_such_a_capture_answers_counts_and_refuses_times(tmp_path: Path) -> None:
     place = write_ranks(tmp_path / "traces", Recipe())
     trace = Trace(load(place), bench={**GOOD, "completed": 60})
-    trace.assert_kernel_called("flydsl_moe1_*", during="decode")
+    trace.assert_kernel_called("mfma_moe1_*", during="decode")
     with pytest.raises(UnhealthyTraceError, match="H10 workload: 4 of 64 requests"):
         trace.assert_step_time("decode", p50="1 s")
     assert [finding.code for finding in trace.health if finding.fatal] == ["H10"]

@@ -41,21 +41,21 @@ def failure(check: Callable[[], None]) -> str:
 
 
 def test_a_kernel_is_missing(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
-    other = dataclasses.replace(SOME, renamed={"flydsl_moe1_a_t32": "flydsl_moe1_b_t64"})
+    other = dataclasses.replace(SOME, renamed={"mfma_moe1_a_t32": "mfma_moe1_b_t64"})
     trace = trace_of(tmp_path, other, other)
-    golden("kernel_missing", failure(lambda: trace.assert_kernel_called("flydsl_moe1_a_t32", during="decode")))
+    golden("kernel_missing", failure(lambda: trace.assert_kernel_called("mfma_moe1_a_t32", during="decode")))
 
 
 def test_a_rank_calls_a_kernel_too_seldom(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
-    odd = dataclasses.replace(SOME, replaced=dict.fromkeys(range(30), "flydsl_moe2_a_t32"))
+    odd = dataclasses.replace(SOME, replaced=dict.fromkeys(range(30), "mfma_moe2_a_t32"))
     trace = trace_of(tmp_path, SOME, odd, SOME)
-    check = lambda: trace.assert_kernel_called("flydsl_moe2_*", during="decode", per_step=4)  # noqa: E731
+    check = lambda: trace.assert_kernel_called("mfma_moe2_*", during="decode", per_step=4)  # noqa: E731
     golden("wrong_count_on_one_rank", failure(check))
 
 
 def test_an_order_is_broken(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
     trace = trace_of(tmp_path, SOME)
-    names = ["flydsl_moe1_a_t32", "attention_kernel", "flydsl_moe2_a_t32"]
+    names = ["mfma_moe1_a_t32", "attention_kernel", "mfma_moe2_a_t32"]
     golden("order_broken", failure(lambda: trace.assert_kernel_order(names)))
 
 
@@ -67,7 +67,7 @@ def test_a_budget_is_exceeded(tmp_path: Path, golden: Callable[[str, str], None]
 def test_a_regression(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
     bench = Bench(tmp_path)
     bench.record(*[slower(factor) for factor in (0.995, 1.0, 1.0, 1.0, 1.005)])
-    slow = [slower(1.0, flydsl_moe2_a_t32=1.2), slower(1.001, flydsl_moe2_a_t32=1.2)]
+    slow = [slower(1.0, mfma_moe2_a_t32=1.2), slower(1.001, mfma_moe2_a_t32=1.2)]
     golden("regression", failure(lambda: bench.trace(*slow).assert_no_regression()))
 
 

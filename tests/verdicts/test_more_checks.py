@@ -22,19 +22,19 @@ def trace_of(tmp_path: Path, *recipes: Recipe) -> Trace:
 def test_an_order_that_repeats_in_every_step_passes(tmp_path: Path) -> None:
     trace = trace_of(tmp_path)
     trace.assert_kernel_order(list(PER_LAYER))
-    trace.assert_kernel_order(["flydsl_moe1_*", "flydsl_moe2_*"])
+    trace.assert_kernel_order(["mfma_moe1_*", "mfma_moe2_*"])
 
 
 def test_a_broken_order_shows_the_calls_around_the_place(tmp_path: Path) -> None:
-    swapped = {"flydsl_moe1_a_t32": "flydsl_moe2_a_t32", "flydsl_moe2_a_t32": "flydsl_moe1_a_t32"}
+    swapped = {"mfma_moe1_a_t32": "mfma_moe2_a_t32", "mfma_moe2_a_t32": "mfma_moe1_a_t32"}
     trace = trace_of(tmp_path, Recipe(), Recipe(renamed=swapped))
     with pytest.raises(AssertionError) as caught:
-        trace.assert_kernel_order(["flydsl_moe1_*", "flydsl_moe2_*"])
+        trace.assert_kernel_order(["mfma_moe1_*", "mfma_moe2_*"])
     text = str(caught.value)
     assert text.splitlines()[0] == (
-        "The order flydsl_moe1_* -> flydsl_moe2_* breaks in decode step 6 of rank_1: call 1 of 8 is flydsl_moe2_a_t32."
+        "The order mfma_moe1_* -> mfma_moe2_* breaks in decode step 6 of rank_1: call 1 of 8 is mfma_moe2_a_t32."
     )
-    assert "1  stream 7  flydsl_moe2_a_t32  (expected flydsl_moe1_*)  <-" in text
+    assert "1  stream 7  mfma_moe2_a_t32  (expected mfma_moe1_*)  <-" in text
 
 
 def test_an_order_of_a_kernel_that_is_never_called_names_it(tmp_path: Path) -> None:
@@ -83,14 +83,14 @@ def test_ranks_of_different_engines_are_not_peers() -> None:
 
 def test_a_kernels_time_per_step_and_share(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, Recipe(), Recipe(duration_us=12.0))
-    trace.assert_kernel_time("flydsl_moe1_*", per_step="48 us", share="34 %")
+    trace.assert_kernel_time("mfma_moe1_*", per_step="48 us", share="34 %")
     with pytest.raises(AssertionError) as caught:
-        trace.assert_kernel_time("flydsl_moe1_*", per_step="40 us")
+        trace.assert_kernel_time("mfma_moe1_*", per_step="40 us")
     assert str(caught.value).splitlines()[0] == (
-        "flydsl_moe1_* takes 48.00 us per decode step on rank_1, over the budget of 40.00 us by 20.0 %."
+        "mfma_moe1_* takes 48.00 us per decode step on rank_1, over the budget of 40.00 us by 20.0 %."
     )
     with pytest.raises(AssertionError, match=r"takes 33\.3 % of a decode step"):
-        trace.assert_kernel_time("flydsl_moe1_*", share="30 %")
+        trace.assert_kernel_time("mfma_moe1_*", share="30 %")
 
 
 def test_a_familys_time_covers_its_kernels(tmp_path: Path) -> None:

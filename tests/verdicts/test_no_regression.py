@@ -50,7 +50,7 @@ def test_a_recording_takes_five_launches_says_so_first_and_writes_baseline_and_a
     assert names == [f"{CASE.slug}.anchor.json", f"{CASE.slug}.json"]
     data = json.loads((bench.baselines / "gpu" / f"{CASE.slug}.json").read_text())
     assert data["metrics"]["decode.gpu_busy"] == [[1194000], [1200000], [1200000], [1200000], [1206000]]
-    assert data["kernels"]["flydsl_moe1_a_t32"] == {"calls": 40, "ns": 400000}
+    assert data["kernels"]["mfma_moe1_a_t32"] == {"calls": 40, "ns": 400000}
 
 
 def test_two_recordings_of_equal_launches_are_equal_bytes(bench: Bench) -> None:
@@ -428,7 +428,7 @@ def test_counts_are_exact_and_need_one_launch(tmp_path: Path, monkeypatch: pytes
     bench.trace(USUAL, update_baselines="missing").assert_no_regression(metrics=["counts"])
     assert bench.asked == [1]
     bench.trace(slower(3.0)).assert_no_regression(metrics=["counts"])
-    other = dataclasses.replace(USUAL, renamed={"flydsl_moe1_a_t32": "moe_fallback"})
+    other = dataclasses.replace(USUAL, renamed={"mfma_moe1_a_t32": "moe_fallback"})
     with pytest.raises(AssertionError, match="moe_fallback is new") as caught:
         bench.trace(other).assert_no_regression(metrics=["counts"])
     assert "\n  accept    if it is meant: pytest test_it.py --atom-update-baselines=all\n" in str(caught.value)
@@ -492,10 +492,10 @@ def test_a_slow_rank_is_named_in_the_evidence(tmp_path: Path, monkeypatch: pytes
     bench = Bench(tmp_path)
     four: list[list[Recipe]] = [[USUAL] * 4] * 5
     bench.trace(*four, update_baselines="all").assert_no_regression()
-    slow = [USUAL, USUAL, slower(1.0, flydsl_moe2_a_t32=1.3), USUAL]
+    slow = [USUAL, USUAL, slower(1.0, mfma_moe2_a_t32=1.3), USUAL]
     with pytest.raises(AssertionError) as caught:
         bench.trace(slow, slow).assert_no_regression()
-    assert "grew flydsl_moe2_a_t32 (40 calls, only on rank_2)" in str(caught.value)
+    assert "grew mfma_moe2_a_t32 (40 calls, only on rank_2)" in str(caught.value)
 
 
 def test_a_trace_read_from_a_file_has_no_baseline_of_its_own(tmp_path: Path) -> None:
@@ -506,22 +506,22 @@ def test_a_trace_read_from_a_file_has_no_baseline_of_its_own(tmp_path: Path) -> 
 
 
 def test_a_kernel_that_one_rank_calls_otherwise_is_a_difference_of_counts(bench: Bench) -> None:
-    odd = dataclasses.replace(USUAL, renamed={"attention_kernel": "flydsl_moe1_a_t32"})
+    odd = dataclasses.replace(USUAL, renamed={"attention_kernel": "mfma_moe1_a_t32"})
     with pytest.raises(AssertionError) as caught:
         bench.trace([USUAL, odd]).assert_no_regression(metrics=["counts"])
     text = str(caught.value)
-    assert "flydsl_moe1_a_t32 40 -> 80 calls on rank_1" in text
+    assert "mfma_moe1_a_t32 40 -> 80 calls on rank_1" in text
     assert "attention_kernel 40 -> 0 calls on rank_1" in text
 
 
 def test_ranks_that_always_differ_are_in_the_baseline_and_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench = Bench(tmp_path)
-    odd = dataclasses.replace(USUAL, renamed={"attention_kernel": "flydsl_moe1_a_t32"})
+    odd = dataclasses.replace(USUAL, renamed={"attention_kernel": "mfma_moe1_a_t32"})
     bench.trace([USUAL, odd], update_baselines="all").assert_no_regression(metrics=["counts"])
     data = json.loads((bench.baselines / "gpu" / f"{CASE.slug}.json").read_text())
-    assert data["kernels"]["flydsl_moe1_a_t32"]["ranks"] == {"rank_1": 80}
+    assert data["kernels"]["mfma_moe1_a_t32"]["ranks"] == {"rank_1": 80}
     assert data["kernels"]["attention_kernel"]["ranks"] == {"rank_1": 0}
     bench.trace([USUAL, odd]).assert_no_regression(metrics=["counts"])
-    with pytest.raises(AssertionError, match=r"flydsl_moe1_a_t32 80 -> 40 calls on rank_1"):
+    with pytest.raises(AssertionError, match=r"mfma_moe1_a_t32 80 -> 40 calls on rank_1"):
         bench.trace([USUAL, USUAL]).assert_no_regression(metrics=["counts"])

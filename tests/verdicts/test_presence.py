@@ -36,9 +36,9 @@ def failure(trace: Trace, name: str, **question: object) -> str:
 
 def test_a_kernel_that_every_step_calls_passes(tmp_path: Path) -> None:
     trace = trace_of(tmp_path)
-    trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=LAYERS)
+    trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=LAYERS)
     with pytest.raises(AssertionError):
-        trace.assert_kernel_called("flydsl_moe1_*", during="decode", per_step=LAYERS + 1)
+        trace.assert_kernel_called("mfma_moe1_*", during="decode", per_step=LAYERS + 1)
 
 
 def test_one_missing_call_names_rank_step_and_counts(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_an_op_captured_in_graphs_is_explained(tmp_path: Path) -> None:
     assert "ops captured in a graph do not reappear" in sentence
     assert "It was seen as op in prefill (8 calls)" in sentence
     text = failure(trace, "aiter::moe_forward", during="decode")
-    assert "launches  attention_kernel, flydsl_moe1_a_t32, flydsl_moe2_a_t32" in text
+    assert "launches  attention_kernel, mfma_moe1_a_t32, mfma_moe2_a_t32" in text
 
 
 def test_absence_of_an_op_from_graphs_is_no_pass(tmp_path: Path) -> None:
@@ -77,11 +77,11 @@ def test_absence_of_an_op_from_graphs_is_no_pass(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_nowhere_lists_the_nearest(tmp_path: Path) -> None:
-    text = failure(trace_of(tmp_path), "flydsl_moe1_a_t23")
+    text = failure(trace_of(tmp_path), "mfma_moe1_a_t23")
     assert "nearest" in text
-    assert "flydsl_moe1_a_t32  (kernel:" in text
-    text = failure(trace_of(tmp_path / "tail"), "flydsl_moe1_afp8_wfp4")
-    assert text.splitlines()[3].strip().startswith("nearest   flydsl_moe1_a_t32")
+    assert "mfma_moe1_a_t32  (kernel:" in text
+    text = failure(trace_of(tmp_path / "tail"), "mfma_moe1_afp8_wfp4")
+    assert text.splitlines()[3].strip().startswith("nearest   mfma_moe1_a_t32")
 
 
 def test_absence_fails_with_where_and_how_often(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_kernel_tables_count_by_phase_and_rank(tmp_path: Path) -> None:
 
 def test_absence_from_steps_that_the_trace_has_not_is_inconclusive(tmp_path: Path) -> None:
     with pytest.raises(NoStepsError, match="The trace has no draft step"):
-        trace_of(tmp_path).assert_kernel_not_called("flydsl*", during="draft", example="flydsl_moe1_x")
+        trace_of(tmp_path).assert_kernel_not_called("mfma_moe*", during="draft", example="mfma_moe1_x")
 
 
 MTP = ("--method", "mtp", "--num-speculative-tokens", "3")

@@ -149,10 +149,10 @@ def test_the_last_capture_alone_decides_nothing(taken: Taken) -> None:
 
 
 def test_a_count_that_is_wrong_in_the_first_capture_of_three_fails_and_names_it(taken: Taken) -> None:
-    wrong = Recipe(renamed={"flydsl_moe1_a_t32": "flydsl_moe2_a_t32"})
+    wrong = Recipe(renamed={"mfma_moe1_a_t32": "mfma_moe2_a_t32"})
     trace = taken.trace([Recipe(), wrong], Recipe(), Recipe())
-    with pytest.raises(AssertionError, match=r"^Capture 1 of 3: flydsl_moe1_a_t32 is called 0 times .* of rank_1"):
-        trace.assert_kernel_called("flydsl_moe1_a_t32", during="decode", per_step=LAYERS)
+    with pytest.raises(AssertionError, match=r"^Capture 1 of 3: mfma_moe1_a_t32 is called 0 times .* of rank_1"):
+        trace.assert_kernel_called("mfma_moe1_a_t32", during="decode", per_step=LAYERS)
     assert taken.verdicts[-1].facts["capture"] == 1
     assert "captures/1" in taken.verdicts[-1].text
     trace.assert_kernel_called("attention_kernel", during="decode", per_step=LAYERS)
@@ -160,7 +160,7 @@ def test_a_count_that_is_wrong_in_the_first_capture_of_three_fails_and_names_it(
 
 
 def test_presence_absence_order_and_agreement_hold_in_every_capture(taken: Taken) -> None:
-    other = Recipe(renamed={"flydsl_moe2_a_t32": "late_kernel"})
+    other = Recipe(renamed={"mfma_moe2_a_t32": "late_kernel"})
     trace = taken.trace(Recipe(), [Recipe(), other], Recipe())
     with pytest.raises(AssertionError, match=r"^Capture 2 of 3: late_kernel is called \d+ times"):
         trace.assert_kernel_not_called("late_kernel")
@@ -169,14 +169,14 @@ def test_presence_absence_order_and_agreement_hold_in_every_capture(taken: Taken
     with pytest.raises(AssertionError, match=r"^Capture 1 of 3: late_kernel is not called"):
         trace.assert_kernel_called("late_kernel")
     with pytest.raises(AssertionError, match=r"^Capture 2 of 3: The order .* breaks in decode step 6 of rank_1"):
-        trace.assert_kernel_order(["attention_kernel", "flydsl_moe1_*", "flydsl_moe2_*"])
+        trace.assert_kernel_order(["attention_kernel", "mfma_moe1_*", "mfma_moe2_*"])
 
 
 @pytest.mark.parametrize(
     ("check", "text"),
     [
-        (lambda t: t.assert_kernel_time("flydsl_moe1_*", per_step="40 us"), "flydsl_moe1_\\* per decode step is 44"),
-        (lambda t: t.assert_kernel_time("flydsl_moe1_*", share="30 %"), "share of flydsl_moe1_\\* .* is 33.3 %"),
+        (lambda t: t.assert_kernel_time("mfma_moe1_*", per_step="40 us"), "mfma_moe1_\\* per decode step is 44"),
+        (lambda t: t.assert_kernel_time("mfma_moe1_*", share="30 %"), "share of mfma_moe1_\\* .* is 33.3 %"),
         (lambda t: t.assert_gpu_busy("decode", at_least="90 %"), "busy share .* is 33.7 %, under the budget"),
         (lambda t: t.assert_gaps(longer_than="100 us", at_most=3), "the number of gaps .* is 32, over"),
         (lambda t: t.assert_launch_time(mean="10 us"), "mean hipGraphLaunch is 20.00 us, over"),
@@ -197,9 +197,9 @@ def test_a_skew_is_on_the_median_and_counts_are_not(taken: Taken) -> None:
 
 
 def test_a_kernel_without_calls_has_no_time_in_any_median(taken: Taken) -> None:
-    gone = Recipe(renamed={"flydsl_moe1_a_t32": "other"})
-    with pytest.raises(AssertionError, match=r"^Capture 2 of 3: flydsl_moe1_a_t32 has no call"):
-        taken.trace(at(1.0), gone, at(1.0)).assert_kernel_time("flydsl_moe1_a_t32", per_step="1 s")
+    gone = Recipe(renamed={"mfma_moe1_a_t32": "other"})
+    with pytest.raises(AssertionError, match=r"^Capture 2 of 3: mfma_moe1_a_t32 has no call"):
+        taken.trace(at(1.0), gone, at(1.0)).assert_kernel_time("mfma_moe1_a_t32", per_step="1 s")
 
 
 def test_a_capture_that_cannot_answer_is_named_and_no_median_is_made_of_the_rest(taken: Taken) -> None:
@@ -221,7 +221,7 @@ def test_a_wrong_count_outweighs_a_capture_that_cannot_answer(taken: Taken) -> N
 def test_steps_that_one_capture_has_not_are_told_with_its_number(taken: Taken) -> None:
     trace = taken.trace(Recipe(), Recipe(), Recipe(decode_steps=0))
     with pytest.raises(NoStepsError, match=r"no decode step\..* capture 3 of 3"):
-        trace.assert_kernel_order(["attention_kernel", "flydsl_moe1_*", "flydsl_moe2_*"])
+        trace.assert_kernel_order(["attention_kernel", "mfma_moe1_*", "mfma_moe2_*"])
 
 
 def test_the_workloads_figures_are_medians_and_every_request_counts(taken: Taken) -> None:
@@ -265,7 +265,7 @@ SPEC = """
     pytestmark = pytest.mark.atom_case(model="openai/gpt-oss-120b", isl=16, osl=36, conc=4, captures=3)
 
     def test_counts(atom_trace):
-        atom_trace.assert_kernel_called("aiter::topksoftmax_*", during="decode", per_step=2)
+        atom_trace.assert_kernel_called("topkGatingSoftmax", during="decode", per_step=2)
 
     def test_time(atom_trace):
         atom_trace.assert_step_time("decode", p50="1 us")
@@ -294,11 +294,11 @@ def test_a_run_judges_all_captures_of_a_case_and_so_does_its_replay(
     rename(file)
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-k", "counts", "--atom-replay=.atomtrace")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*Capture 1 of 3: aiter::topksoftmax_* is *not called*"])
+    result.stdout.fnmatch_lines(["*Capture 1 of 3: topkGatingSoftmax is *not called*"])
 
 
 def rename(file: Path) -> None:
     import gzip
 
     text = gzip.decompress(file.read_bytes())
-    file.write_bytes(gzip.compress(text.replace(b"topksoftmax", b"topkXXXXXXX"), 1))
+    file.write_bytes(gzip.compress(text.replace(b"topkGatingSoftmax", b"topkXXXXXXXXXXXXX"), 1))

@@ -36,7 +36,7 @@ def test_an_exceeded_budget_says_where_by_how_much_and_which_kernels(tmp_path: P
         "decode p50 is 144.0 us on rank_1, over the budget of 120.0 us by 20.0 % (24.00 us); gpu_busy, 33 steady steps."
     )
     assert "rank_0: p50 120.0 us" in text
-    assert "4 x flydsl_moe1_a_t32" in text
+    assert "4 x mfma_moe1_a_t32" in text
 
 
 def test_warm_up_steps_and_the_end_do_not_count(tmp_path: Path) -> None:
