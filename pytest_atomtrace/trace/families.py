@@ -184,7 +184,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "activation",
-        r"act_and_mul|silu|gelu|swiglu|SiLU|GeluCUDA",
+        r"act_and_mul|situ_and_mul|silu|gelu|swiglu|SiLU|GeluCUDA",
         ("void aiter::act_and_mul_kernel<__hip_bfloat16>(int)", "void vllm::silu_and_mul_kernel<float>(int)"),
         ("_matmul_ogs_NNT_bf16xbf16xmxfp4_16x128x256x1_swiglu",),
     ),
