@@ -87,6 +87,9 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        # Transports close in the loop's next turn. Where the loop ended first, one was seen to keep its socket until
+        # the garbage collector found it.
+        await asyncio.sleep(0)
 
     async def get(self, path: str, *, timeout_s: float) -> Reply:
         """GET; raises TransportError if there is no answer in time."""
