@@ -9,30 +9,29 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pytest_atomtrace.errors import (
-    AtomTraceError,
-    ConfigError,
-    EmptyTraceError,
-    ExportError,
-    InconclusiveError,
-    InfraError,
-    InsufficientStepsError,
-    LaunchError,
-    LeaseError,
-    MalformedTraceError,
-    NoBaselineError,
-    NoStepsError,
-    RememberedFailureError,
-    StoreError,
-    TraceFileError,
-    TruncatedTraceError,
-    UnhealthyTraceError,
-    WindowError,
-    WorkloadError,
-)
-
 if TYPE_CHECKING:
     from pytest_atomtrace.cases.case import Case
+    from pytest_atomtrace.errors import (
+        AtomTraceError,
+        ConfigError,
+        EmptyTraceError,
+        ExportError,
+        InconclusiveError,
+        InfraError,
+        InsufficientStepsError,
+        LaunchError,
+        LeaseError,
+        MalformedTraceError,
+        NoBaselineError,
+        NoStepsError,
+        RememberedFailureError,
+        StoreError,
+        TraceFileError,
+        TruncatedTraceError,
+        UnhealthyTraceError,
+        WindowError,
+        WorkloadError,
+    )
     from pytest_atomtrace.verdicts.bench import Bench
     from pytest_atomtrace.verdicts.kernels import KernelTable
     from pytest_atomtrace.verdicts.outcome import Outcome
@@ -84,10 +83,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # the attributes have types of their own, above
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

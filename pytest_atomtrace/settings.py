@@ -5,7 +5,8 @@ ini, then default), error texts and the reference page all come from them. Envir
 this module only.
 
 pytest imports this module at every start of every project that has the plugin installed. A dataclass of so many
-fields spent 5 ms there on compiling its methods, more than the rest of the plugin, hence descriptors.
+fields spent 5 ms there on compiling its methods, more than the rest of the plugin, hence descriptors; and the errors
+are loaded by whoever meets one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_atomtrace.errors import ConfigError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Row", "Settings", "environment", "rows"]
+    from pytest_atomtrace.errors import ConfigError
+
+__all__ = ["Row", "Settings", "config_error", "environment", "rows"]
 
 ENV_PREFIX: Final = "ATOMTRACE_"
 # Variables that are ours but no settings: the simulator's controls and the token that marks our processes.
@@ -114,25 +115,25 @@ class Row:
         if self.choices and text not in self.choices:
             close = _close(text, self.choices)
             mean = f" Did you mean {close!r}?" if close else ""
-            raise ConfigError(f"{text!r} is not one of {', '.join(self.choices)}.{mean}", where)
+            raise config_error()(f"{text!r} is not one of {', '.join(self.choices)}.{mean}", where)
         return text
 
 
 def _refuse_half_an_attach(settings: Settings) -> None:
     if settings.backend != "attach":
         if settings.attach:
-            raise ConfigError(
+            raise config_error()(
                 f"--atom-attach and --atom-backend={settings.backend} exclude each other", "--atom-attach"
             )
         return
     if not settings.attach or not settings.attach_trace_dir:
-        raise ConfigError(
+        raise config_error()(
             "needs the server's URL and the directory that it was started with: "
             "--atom-attach=http://127.0.0.1:8000 --atom-attach-trace-dir=DIR",
             "--atom-backend=attach",
         )
     if not settings.attach.startswith(("http://", "https://")):
-        raise ConfigError(f"{settings.attach!r} is no URL like http://127.0.0.1:8000", "--atom-attach")
+        raise config_error()(f"{settings.attach!r} is no URL like http://127.0.0.1:8000", "--atom-attach")
 
 
 def _unknown_variables(env: Mapping[str, str]) -> list[str]:
@@ -156,7 +157,7 @@ def _flag(value: object, *, where: str) -> bool:
         return True
     if text in {"0", "false", "no", "off", ""}:
         return False
-    raise ConfigError(f"{value!r} is neither true nor false", where)
+    raise config_error()(f"{value!r} is neither true nor false", where)
 
 
 def _whole_number(value: object, *, where: str, port: bool) -> int:
@@ -167,7 +168,7 @@ def _whole_number(value: object, *, where: str, port: bool) -> int:
         number = int(value)
     if number < 0 or (port and number > _LAST_PORT):
         which = f"from 1 to {_LAST_PORT} (0: a free port)" if port else "of at least 0"
-        raise ConfigError(f"{value!r} is not a whole number {which}", where)
+        raise config_error()(f"{value!r} is not a whole number {which}", where)
     return number
 
 
@@ -413,12 +414,12 @@ class Settings:
                     continue
                 try:
                     values[row.name] = row.parse(value, where=where)
-                except ConfigError as error:
+                except config_error() as error:
                     problems.append(str(error))
                 break
         problems += _unknown_variables(env)
         if problems:
-            raise ConfigError("\n".join(problems))
+            raise config_error()("\n".join(problems))
         settings = cls(**values)
         if settings.replay and settings.backend == "auto":
             settings = settings.replace(backend="replay")
@@ -426,9 +427,11 @@ class Settings:
             settings = settings.replace(backend="attach")
         _refuse_half_an_attach(settings)
         if settings.backend == "replay" and not settings.replay:
-            raise ConfigError("needs the directory of the saved captures: --atom-replay=DIR", "--atom-backend=replay")
+            raise config_error()(
+                "needs the directory of the saved captures: --atom-replay=DIR", "--atom-backend=replay"
+            )
         if settings.replay and settings.backend != "replay":
-            raise ConfigError(
+            raise config_error()(
                 f"--atom-replay and --atom-backend={settings.backend} exclude each other", "--atom-replay"
             )
         return settings
@@ -470,6 +473,13 @@ class Settings:
     def atom_python(self) -> str:
         """The interpreter that runs the server."""
         return self.python or sys.executable
+
+
+def config_error() -> type[ConfigError]:
+    """The class, for ``raise`` and ``except`` clauses: neither is evaluated before something went wrong."""
+    from pytest_atomtrace.errors import ConfigError
+
+    return ConfigError
 
 
 def rows() -> tuple[Row, ...]:

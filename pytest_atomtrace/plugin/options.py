@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_atomtrace.errors import ConfigError
-from pytest_atomtrace.settings import Settings, environment, rows
+from pytest_atomtrace.settings import Settings, config_error, environment, rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,10 +55,10 @@ def read_settings(
     ini = {row.ini: config.getini(row.ini) for row in rows()}
     try:
         settings = Settings.resolve(cli=cli, env=environment(), ini=ini)
-    except ConfigError as error:
+    except config_error() as error:
         try:
             settings = Settings.resolve(cli=cli, env={}, ini=ini)
-        except ConfigError:
+        except config_error():
             raise pytest.UsageError(str(error)) from None
         unused_so_far.append(str(error))
     if from_controller is None:

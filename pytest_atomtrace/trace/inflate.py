@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-__all__ = ["PIECE_BYTES", "ahead", "open_trace", "pieces"]
+__all__ = ["AHEAD_PIECE_BYTES", "PIECE_BYTES", "ahead", "open_trace", "pieces"]
 
 PIECE_BYTES = 1 << 18
-_AHEAD = 8
+# Between threads every piece costs a change of hands: 928 MB in 0.38 s by 256 KB, 0.30 s by 1 MB.
+AHEAD_PIECE_BYTES = 1 << 20
+_AHEAD = 4
 _READ_BYTES = 1 << 16
 _MAGIC = b"\x1f\x8b"
 # The stubs call isal's exception class an instance.

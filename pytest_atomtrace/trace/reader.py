@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_atomtrace.errors import TraceFileError
 from pytest_atomtrace.trace.document import NeedExactTimes
-from pytest_atomtrace.trace.inflate import PIECE_BYTES, ahead, pieces
+from pytest_atomtrace.trace.inflate import AHEAD_PIECE_BYTES, PIECE_BYTES, ahead, pieces
 from pytest_atomtrace.trace.scanpass import ScanPass, scanner_module
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def read_rank(
     *,
     rank: str = "",
     detail: bool = False,
-    piece_bytes: int = PIECE_BYTES,
+    piece_bytes: int = 0,
     compiled: bool = True,
     threads: bool = False,
 ) -> RankEvents:
@@ -42,13 +42,16 @@ def read_rank(
 
     `detail` also keeps the names of launched kernels (`args.kernel`), which capture traces need. `compiled=False`
     does without the compiled scanner: equal events, in another order of names. `threads` inflates in a second
-    thread, which helps the scanner only. Raises EmptyTraceError, TruncatedTraceError, MalformedTraceError or
-    TraceFileError with rank, file and place.
+    thread, which helps the scanner only. `piece_bytes` is what is inflated at once, 0 what suits.
+
+    Raises EmptyTraceError, TruncatedTraceError, MalformedTraceError or TraceFileError with rank, file and place.
     """
 
     def text() -> Iterator[bytes]:
-        found = pieces(path, rank=rank, piece_bytes=piece_bytes)
-        return ahead(found) if threads and has_scanner() else found
+        beside = threads and has_scanner()
+        size = piece_bytes or (AHEAD_PIECE_BYTES if beside else PIECE_BYTES)
+        found = pieces(path, rank=rank, piece_bytes=size)
+        return ahead(found) if beside else found
 
     return _read(text, str(path), rank, detail=detail, compiled=compiled)
 
