@@ -14,7 +14,7 @@ import numpy as np
 from pytest_atomtrace.trace.data import KERNEL
 from pytest_atomtrace.trace.finding import TITLES, Finding
 from pytest_atomtrace.trace.layout import expected_global_rank, tp_groups
-from pytest_atomtrace.trace.steady import steady_steps
+from pytest_atomtrace.trace.steady import RUNS, steady_steps
 from pytest_atomtrace.trace.steps import is_graph_launch, is_launch
 
 if TYPE_CHECKING:
@@ -276,11 +276,23 @@ def _graph_counts(data: TraceData, references: Mapping[tuple[int, int | None], i
                 f"{source} {reference}; {len(wrong)} of {len(members)} such launches differ"
             )
             found.append(_finding("H05", text, fatal=True, rank=rank.name, count=len(wrong)))
+    unverified = [(rank, step) for rank, step in unverified if _is_counted(rank, step)]
     if unverified:
         steps = tuple(dict.fromkeys((rank.name, step.index) for rank, step in unverified))
         text = f"count not verified: {len(unverified)} graph launches have no reference to compare with"
         found.append(replace(_finding("H05", text, fatal=False, scope="counts", count=len(unverified)), steps=steps))
     return found
+
+
+def _is_counted(rank: RankData, step: Step) -> bool:
+    """Whether a count per step could look at `step`: of steps that come in runs, only the steady ones are looked at.
+
+    A ramp passes through batch sizes once, whose graphs have nothing to compare with; no verdict rests on them.
+    """
+    if step.kind not in RUNS:
+        return True
+    steady = steady_steps(rank, step.kind)
+    return not steady or any(step is one for one in steady)
 
 
 def _graph_launches(rank: RankData) -> list[tuple[Step, int, int]]:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_atomtrace.trace.data import RankData, Step
 
-__all__ = ["runs", "steady_steps"]
+__all__ = ["RUNS", "runs", "steady_steps"]
+
+#: Kinds whose steps come in runs of one shape; the others are few and each of its own size.
+RUNS = ("decode", "eager_decode", "draft")
 
 
 def runs(rank: RankData, kind: str) -> list[list[Step]]:

@@ -12,7 +12,7 @@ from pytest_atomtrace.errors import ConfigError, NoStepsError, UnhealthyTraceErr
 from pytest_atomtrace.settings import Settings
 from pytest_atomtrace.trace.data import PHASES, RankData, Step, TraceData
 from pytest_atomtrace.trace.labels import KINDS
-from pytest_atomtrace.trace.steady import steady_steps
+from pytest_atomtrace.trace.steady import RUNS, steady_steps
 from pytest_atomtrace.verdicts.capture_findings import capture_findings
 from pytest_atomtrace.verdicts.contention import batch_findings
 from pytest_atomtrace.verdicts.evidence import did_you_mean, listed, near_path, shell_quoted, shown_engine
@@ -39,8 +39,6 @@ __all__ = ["RankTrace", "TraceView"]
 COMBINED = {"iteration": ("decode", "sample", "draft")}
 # What a question about steps of whatever kind calls them.
 ANY_LABELLED = "labelled"
-# Kinds whose few steps are all counted: a prefill phase seldom has runs of equal steps, and a count needs none.
-RUNS = ("decode", "eager_decode", "draft")
 
 
 class TraceView:
