@@ -74,7 +74,8 @@ def _claim(run_dir: Path, ours: str) -> str:
     claim = run_dir / _CLAIM
     known = read_json(claim)
     if known is None:
-        draft = run_dir / f".{_CLAIM}-{platform.node()}-{os.getpid()}"
+        # Containers share host names and process numbers, threads share both: one took another's draft away.
+        draft = run_dir / f".{_CLAIM}-{os.urandom(8).hex()}"
         write_json(draft, {"host": ours, "node": platform.node()})
         try:
             claim.hardlink_to(draft)

@@ -98,7 +98,7 @@ def test_another_clients_short_requests_are_counted_and_forbid_times(
 ) -> None:
     server = foreign("-tp", "2")
     client(server, tokens=1)
-    case = small_case(osl=64)
+    case = small_case(osl=250)
     capture = rig.session_with(server.settings()).obtain(case, needed=[case], test_id="t")
     trace = load_trace(capture.directory)
     trace.assert_kernel_called("*moe*", during="decode")
