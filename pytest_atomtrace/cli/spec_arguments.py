@@ -45,7 +45,7 @@ whose first line is
   # yaml-language-server: $schema=PATH
 
 examples:
-  atomtrace schema > spec.schema.json
+  atomtrace schema > atom.schema.json
   atomtrace schema report > report.schema.json
 """
 _CATALOG = """\

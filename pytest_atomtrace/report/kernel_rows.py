@@ -33,8 +33,12 @@ def kernel_lines(view: KernelView, *, width: int, limit: int) -> Iterator[Line]:
     match = f" matching {view.pattern}" if view.pattern else ""
     yield "title", f"{what[:1].upper()}{what[1:]}{match}{during} on {ranks}"
     rows = view.rows[:limit] if limit else view.rows
-    yield from table(_columns(view), [_row(view, row) for row in rows], width=width)
+    drawn = list(table(_columns(view), [_row(view, row) for row in rows], width=width))
+    yield from drawn
     yield from _foot(view, len(rows), during, ranks, width)
+    # A pattern is made from a name, and a name with dots in it matches nothing.
+    if any("…" in text for _, text in drawn):
+        yield from paragraph("Names with … are cut to the width; --json has them whole.", width=width)
 
 
 def _columns(view: KernelView) -> list[Column]:
