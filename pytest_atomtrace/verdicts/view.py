@@ -259,7 +259,7 @@ class TraceView:
     def count_notes(self, judged: Collection[tuple[str, int]]) -> tuple[str, ...]:
         """What weakens a count on the `judged` steps, (rank, number) each: graph launches without a reference.
 
-        Batch sizes that a ramp passes through once have none; they are in no steady step and weaken no count.
+        One in a prefill says nothing about a count on decode steps.
         """
         found = [f for f in self.data.findings if f.code == "H05" and not f.fatal]
         return tuple(f.text for f in found if not f.steps or not set(f.steps).isdisjoint(judged))
